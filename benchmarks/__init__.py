@@ -1,0 +1,1 @@
+"""What does it cost? Measures, prints tables; asserts nothing about time."""

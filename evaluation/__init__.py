@@ -1,0 +1,1 @@
+"""How right and how costly is a model? Accuracy by group, routes, boxes."""

@@ -1,0 +1,1 @@
+"""Q-Zoom: query-aware adaptive perception for multimodal LLMs. Method, contracts, telemetry."""

@@ -1,0 +1,1 @@
+"""One folder, one Ray Serve deployment: encoder, gate, rpn, llm."""

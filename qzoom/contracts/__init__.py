@@ -1,0 +1,1 @@
+"""What gateway and stages exchange: plain data, no torch."""
