@@ -27,11 +27,16 @@ if [ ! -x "$venv/bin/pip" ]; then
 fi
 
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check "$@"; }
+# One line that moves instead of pip's hundreds; errors go to stderr as they are.
+show_packages() {
+  awk '/^Collecting/ { printf "\r    %3d packages, now %-40s", ++n, $2; fflush() }
+       /^Installing collected/ { printf "\r    %3d packages, unpacking %-34s", n, ""; fflush() }
+       END { print "" }'
+}
 if ! "$venv/bin/python" -c 'import torch' 2>/dev/null; then
   echo "==> installing PyTorch (the largest part)"
-  pip install --progress-bar on torch==2.13.0 ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} | grep -vE 'already satisfied' || true
-  "$venv/bin/python" -c 'import torch' || { echo "error: PyTorch 2.13.0 could not be installed" >&2; exit 2; }
+  pip install torch==2.13.0 ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} | show_packages
 fi
 echo "==> installing qzoom[$extra] and its pinned dependencies"
-pip install --quiet -c requirements/constraints.txt -e ".[$extra]"
+pip install -c requirements/constraints.txt -e ".[$extra]" | show_packages
 echo "==> ready: $venv/bin/qzoom"
