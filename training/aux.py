@@ -1,0 +1,105 @@
+"""Auxiliary supervision of the vision tower: what each visual token shows.
+
+A linear head on the merged tokens learns which character lies where, and which icon; it breaks the
+plateau that answers alone stay on for long, and is thrown away after training.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from qzoom.data.scene import Scene
+from qzoom.data.vocabulary import CODE_ALPHABET, COLOURS, SHAPES
+from training.pixels import CELL, Grid
+
+SLOT_ROWS, SLOT_COLS = 2, 6
+"""Places for a character within a token; six columns keep neighbours of a code apart."""
+
+MIN_READABLE_PX = 6.5
+"""Characters below this size in the encoded picture are not asked for."""
+
+IGNORE = -100
+_SLOTS = SLOT_ROWS * SLOT_COLS
+_COLOUR_INDEX = {name: index + 1 for index, name in enumerate(COLOURS)}
+_SHAPE_INDEX = {name: index + 1 for index, name in enumerate(SHAPES)}
+_CHAR_INDEX = {char: index + 1 for index, char in enumerate(CODE_ALPHABET)}
+
+
+@dataclass(frozen=True, slots=True)
+class AuxLabels:
+    """Labels of one picture; 0 is background, IGNORE counts for nothing."""
+
+    chars: NDArray[np.int64]
+    """[V, slots]"""
+    shapes: NDArray[np.int64]
+    """[V]"""
+    colours: NDArray[np.int64]
+    """[V]"""
+
+
+def aux_labels(scene: Scene, view_px: tuple[float, float, float, float], grid: Grid) -> AuxLabels:
+    """Label the visual tokens of a view of a scene.
+
+    Args:
+        scene: What is drawn.
+        view_px: The encoded part of the picture in source pixels.
+        grid: (rows, columns) of its visual tokens.
+    """
+    rows, cols = grid
+    chars = np.zeros((rows * SLOT_ROWS, cols * SLOT_COLS), dtype=np.int64)
+    shapes, colours = np.zeros(grid, dtype=np.int64), np.zeros(grid, dtype=np.int64)
+    sx, sy = cols / (view_px[2] - view_px[0]), rows / (view_px[3] - view_px[1])
+    for item in scene.items:
+        readable = item.font_px * sy * CELL >= MIN_READABLE_PX
+        for char, x, y in item.char_centres_px():
+            r = int((y - view_px[1]) * sy * SLOT_ROWS // 1)
+            c = int((x - view_px[0]) * sx * SLOT_COLS // 1)
+            if 0 <= r < chars.shape[0] and 0 <= c < chars.shape[1]:
+                chars[r, c] = _CHAR_INDEX[char] if readable else IGNORE
+        x0, x1 = ((v - view_px[0]) * sx for v in (item.icon_px[0], item.icon_px[2]))
+        y0, y1 = ((v - view_px[1]) * sy for v in (item.icon_px[1], item.icon_px[3]))
+        if not (0 <= (x0 + x1) / 2 < cols and 0 <= (y0 + y1) / 2 < rows):
+            continue
+        # The token of the icon's centre, and those whose own centre it covers.
+        left, right = min(round(x0), int((x0 + x1) / 2)), max(round(x1), int((x0 + x1) / 2) + 1)
+        top, bottom = min(round(y0), int((y0 + y1) / 2)), max(round(y1), int((y0 + y1) / 2) + 1)
+        area = (slice(max(0, top), bottom), slice(max(0, left), right))
+        shapes[area], colours[area] = _SHAPE_INDEX[item.shape], _COLOUR_INDEX[item.colour]
+    by_token = chars.reshape(rows, SLOT_ROWS, cols, SLOT_COLS).transpose(0, 2, 1, 3)
+    return AuxLabels(by_token.reshape(rows * cols, _SLOTS), shapes.ravel(), colours.ravel())
+
+
+class AuxHead(nn.Module):
+    """Linear read-out of characters, shapes and colours from visual tokens.
+
+    Args:
+        hidden_size: D, width of a visual token.
+    """
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.chars = nn.Linear(hidden_size, _SLOTS * (len(CODE_ALPHABET) + 1))
+        self.shapes = nn.Linear(hidden_size, len(SHAPES) + 1)
+        self.colours = nn.Linear(hidden_size, len(COLOURS) + 1)
+        weight = torch.ones(len(CODE_ALPHABET) + 1)
+        weight[0] = 0.1  # nearly every slot is empty
+        self.char_weight = nn.Buffer(weight, persistent=False)
+
+    def forward(self, tokens_VD: Tensor, labels: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """Mean loss over valid tokens.
+
+        Args:
+            tokens_VD: Visual tokens.
+            labels: (chars [V, slots], shapes [V], colours [V]).
+        """
+        chars, shapes, colours = labels
+        logits = self.chars(tokens_VD).unflatten(-1, (_SLOTS, -1)).flatten(0, 1)
+        loss: Tensor = F.cross_entropy(
+            logits, chars.flatten(), weight=self.char_weight, ignore_index=IGNORE
+        )
+        loss = loss + 0.5 * F.cross_entropy(self.shapes(tokens_VD), shapes)
+        return loss + 0.5 * F.cross_entropy(self.colours(tokens_VD), colours)

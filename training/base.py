@@ -1,0 +1,193 @@
+"""Train the base model: curriculum of layouts, auxiliary vision supervision, decay to zero."""
+
+import csv
+import dataclasses
+import json
+import logging
+import random
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from qzoom.data.splits import scene_seed
+from training.aux import AuxHead
+from training.batch import Forward, collate
+from training.checkpoint import load_state, save_state
+from training.clock import Clock
+from training.layout import Prompts
+from training.measure import group_rates, validate
+from training.model_config import base_config, new_model
+from training.modes import Mode, make_sample
+from training.optim import build_optimizers, set_lr
+from training.pixels import CELL
+from training.recipe import BaseRecipe, Phase, Recipe
+from training.tokenizer import build_tokenizer
+
+logger = logging.getLogger(__name__)
+
+LOG_EVERY_STEPS = 20
+_SEEDS_PER_STEP = 1000
+
+
+class BaseTrainer:
+    """One run of `qzoom train base`.
+
+    Args:
+        recipe: What to train and how.
+        out: Folder of checkpoint, logs and the recipe used.
+    """
+
+    def __init__(self, recipe: Recipe, out: Path) -> None:
+        self.recipe, self.out = recipe, out
+        self.plan: BaseRecipe = recipe.base
+        torch.set_num_threads(recipe.threads)
+        tokenizer = build_tokenizer()
+        self.prompts = Prompts(tokenizer)
+        self.model = new_model(base_config(recipe.size, tokenizer), recipe.seed)
+        self.forward = Forward(self.model)
+        self.aux = AuxHead(recipe.size.hidden_size)
+        self.optimizers = build_optimizers([self.model, self.aux], self.plan.weight_decay)
+        self.window_cells = recipe.size.window_px // CELL
+        self.step = 0
+        self.clock = self._clock(0.0)
+
+    def _clock(self, spent_s: float) -> Clock:
+        by_steps = self.plan.clock == "steps"
+        limit = self.plan.steps if by_steps else self.plan.max_minutes * 60
+        return Clock(self.plan.clock, limit, spent_s)
+
+    def resume(self) -> bool:
+        """Go on from the checkpoint in `out`; False if there is none."""
+        state = load_state(self.out)
+        if state is None:
+            return False
+        self.model.load_state_dict(state["model"])
+        self.aux.load_state_dict(state["aux"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.step = state["step"]
+        self.clock = self._clock(state["elapsed_s"])
+        return True
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        state: dict[str, Any] = {
+            "model": self.model.state_dict(),
+            "aux": self.aux.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "step": self.step,
+            "elapsed_s": self.clock.elapsed_s,
+        }
+        save_state(self.out, state)
+
+    def run(self) -> None:
+        """Train to the end of the schedule."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        used = dataclasses.asdict(self.recipe)
+        (self.out / "recipe.json").write_text(json.dumps(used, indent=2) + "\n")
+        last_saved = last_validated = time.monotonic()
+        losses: list[float] = []
+        pictures, since = 0, time.monotonic()
+        while (progress := self.clock.progress(self.step)) < 1:
+            phase, lr = self._schedule(progress)
+            mode = self._choose_mode(phase)
+            set_lr(self.optimizers, lr)
+            losses.append(self.train_step(mode, phase))
+            pictures += self.plan.batch[mode]
+            self.step += 1
+            if self.step % LOG_EVERY_STEPS == 0:
+                rate = pictures / (time.monotonic() - since)
+                self._log(phase, lr, sum(losses) / len(losses), rate)
+                losses, pictures, since = [], 0, time.monotonic()
+            if time.monotonic() - last_saved > self.plan.checkpoint_s:
+                self.save()
+                last_saved = time.monotonic()
+            if phase.answers and time.monotonic() - last_validated > self.plan.validate_s:
+                self.report()
+                last_validated = time.monotonic()
+        self.save()
+        self.report()
+
+    def train_step(self, mode: Mode, phase: Phase) -> float:
+        """One optimizer step on fresh pictures of one mode; returns the loss."""
+        first = self.step * _SEEDS_PER_STEP
+        samples = [
+            make_sample(
+                scene_seed("train", first + i), mode, self.prompts, self.recipe.budgets, plain=False
+            )
+            for i in range(self.plan.batch[mode])
+        ]
+        batch = collate(samples, self.prompts, self.window_cells)
+        visual = [self.forward.visual_tokens(group) for group in batch.vision]
+        loss = torch.zeros(())
+        if phase.aux_weight:
+            for tokens, group in zip(visual, batch.vision, strict=True):
+                part = group.valid.sum() / batch.is_image.sum()
+                loss = loss + phase.aux_weight * part * cast(Tensor, self.aux(tokens, group.aux))
+        if phase.answers:
+            logits, labels = self.forward.answers(batch, torch.cat(visual))
+            loss = loss + F.cross_entropy(logits, labels)
+        torch.autograd.backward(loss)
+        value = loss.item()
+        if value != value:  # noqa: PLR0124 -- NaN is the only number unequal to itself
+            raise FloatingPointError(f"loss is NaN at step {self.step}, mode {mode}")
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        return value
+
+    def report(self) -> None:
+        """Validate every mode and log exact match by group."""
+        modes: list[Mode] = ["item", "small", "coarse", "zoom", "full"]
+        results = validate(
+            self.forward,
+            modes,
+            self.plan.validation_pictures,
+            self.recipe.budgets,
+            self.prompts,
+            self.window_cells,
+        )
+        row: dict[str, float] = {}
+        for mode, tally in results.items():
+            rates = group_rates(tally)
+            row |= {f"{mode}.{group}": rate for group, rate in rates.items()}
+            kinds = {name: f"{hits}/{asked}" for name, (hits, asked) in sorted(tally.items())}
+            logger.info("validation %s %s %s", mode, {k: round(v, 3) for k, v in rates.items()}, kinds)
+        self._append("validation.csv", {"step": self.step, "s": self.clock.elapsed_s, **row})
+
+    def _schedule(self, progress: float) -> tuple[Phase, float]:
+        start = 0.0
+        for phase in self.plan.phases:
+            if progress < start + phase.share or phase is self.plan.phases[-1]:
+                break
+            start += phase.share
+        within = (progress - start) / phase.share
+        lr = phase.lr_start + (phase.lr_end - phase.lr_start) * within
+        return phase, lr * min(1.0, (self.step + 1) / self.plan.warmup_steps)
+
+    def _choose_mode(self, phase: Phase) -> Mode:
+        rng = random.Random((self.recipe.seed << 32) + self.step)
+        (mode,) = rng.choices(list(phase.modes), weights=list(phase.modes.values()))
+        return cast(Mode, mode)
+
+    def _log(self, phase: Phase, lr: float, loss: float, rate: float) -> None:
+        eta = self.clock.eta_s(self.step) / 60
+        logger.info(
+            "step %d %s loss %.4f lr %.2e %.1f pictures/s, %.1f min left",
+            self.step, phase.name, loss, lr, rate, eta,
+        )  # fmt: skip
+        row = {"step": self.step, "s": self.clock.elapsed_s, "loss": loss, "lr": lr, "rate": rate}
+        self._append("log.csv", row)
+
+    def _append(self, name: str, row: dict[str, float]) -> None:
+        path = self.out / name
+        is_new = not path.exists()
+        with path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(row), lineterminator="\n")
+            if is_new:
+                writer.writeheader()
+            writer.writerow({k: round(v, 6) for k, v in row.items()})

@@ -1,0 +1,135 @@
+"""Recipes: YAML files that say how the stages of one model are trained; typed, unknown keys refused."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_type_hints
+
+import yaml
+
+from training.model_config import ModelSize
+from training.modes import Budgets
+
+RECIPE_FOLDER = Path(__file__).parent / "recipes"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A part of the base's curriculum."""
+
+    name: str
+    share: float
+    """Part of the whole run, in (0, 1]; the phases' shares sum to 1."""
+    lr_start: float
+    lr_end: float
+    """The learning rate moves linearly between the two."""
+    modes: dict[str, float]
+    """Weight of each sample layout (training/modes.py)."""
+    aux_weight: float = 0.0
+    """Weight of the auxiliary vision loss."""
+    answers: bool = True
+    """Train on answers too; False trains the vision tower alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class BaseRecipe:
+    """How the base model is trained."""
+
+    phases: list[Phase]
+    clock: Literal["steps", "core", "wall"] = "wall"
+    """What the schedule runs on. Only `steps` gives the same weights on every machine."""
+    steps: int = 4000
+    """Length if the clock is `steps`."""
+    max_minutes: float = 75.0
+    """Length if the clock is `core` (minutes of CPU time) or `wall`."""
+    batch: dict[str, int] = field(default_factory=dict)
+    """Pictures a step, per mode."""
+    weight_decay: float = 0.02
+    warmup_steps: int = 60
+    checkpoint_s: float = 150.0
+    validate_s: float = 240.0
+    validation_pictures: int = 48
+
+
+@dataclass(frozen=True, slots=True)
+class BranchRecipe:
+    """How the RPN or the gate is trained on frozen coarse hidden states."""
+
+    steps: int = 1200
+    lr: float = 1e-3
+    pictures: int = 3000
+    """Training pictures whose hidden states are cached."""
+    batch: int = 32
+    """Pictures a step."""
+    max_minutes: float = 10.0
+    """Upper bound on wall time; the learning rate falls to 0 by then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """All stages of one model."""
+
+    name: str
+    base: BaseRecipe
+    rpn: BranchRecipe
+    gate: BranchRecipe
+    seed: int = 0
+    threads: int = 1
+    size: ModelSize = field(default_factory=ModelSize)
+    budgets: Budgets = field(default_factory=Budgets)
+    split_layer: int = 4
+    """B: layers before the branches."""
+    branch_depth: int = 2
+    """R: layers of each branch."""
+    tau_gate: float = 0.5
+    tau_roi: float = 0.3
+
+
+def load_recipe(name_or_path: str) -> Recipe:
+    """Read a recipe by name ("built-in") or by path of a YAML file.
+
+    Raises:
+        ValueError: If the file is missing, or a key is unknown or of the wrong type.
+    """
+    path = Path(name_or_path)
+    if path.suffix not in {".yaml", ".yml"}:
+        path = RECIPE_FOLDER / f"{name_or_path}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in RECIPE_FOLDER.glob("*.yaml")))
+        raise ValueError(f"no recipe {name_or_path!r}; known: {known}")
+    recipe = _build(Recipe, yaml.safe_load(path.read_text()), path.name)
+    total = sum(phase.share for phase in recipe.base.phases)
+    if abs(total - 1) > 1e-6:  # noqa: PLR2004
+        raise ValueError(f"{path.name}: shares of base.phases sum to {total}, must be 1")
+    return recipe
+
+
+def _build(kind: type[T], values: Any, where: str) -> T:  # noqa: ANN401 -- parsed YAML
+    """Fill a dataclass from parsed YAML."""
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{where} must be a mapping, got {type(values).__name__}")
+    names = {f.name for f in fields(kind)}  # type: ignore[arg-type]
+    if unknown := sorted(set(values) - names):
+        raise ValueError(f"{where}: unknown keys {', '.join(unknown)}")
+    hints = get_type_hints(kind)
+    built = {name: _convert(hints[name], value, f"{where}.{name}") for name, value in values.items()}
+    try:
+        return kind(**built)
+    except TypeError as error:
+        raise ValueError(f"{where}: {error}") from error
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:  # noqa: ANN401
+    if is_dataclass(hint) and isinstance(hint, type):
+        return _build(hint, value, where)
+    if getattr(hint, "__origin__", None) is list:
+        return [_convert(hint.__args__[0], v, f"{where}[{i}]") for i, v in enumerate(value)]
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if getattr(hint, "__origin__", None) is tuple:
+        return tuple(value)
+    if isinstance(hint, type) and hint in (int, float, str, bool) and type(value) is not hint:
+        raise ValueError(f"{where} is {value!r}, must be {hint.__name__}")
+    return value
