@@ -1,0 +1,1 @@
+"""The edge of the system: REST and gRPC, the flow through the stages. Imports no torch."""
