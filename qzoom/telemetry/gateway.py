@@ -147,7 +147,7 @@ class RequestTelemetry:
             )
 
     def visual_tokens(self, *, coarse: int, roi: int, spared: int) -> None:
-        """Count visual tokens: computed ones, and what full resolution would have added."""
+        """Count visual tokens: computed ones, and those of a crop that was not needed."""
         self.set(
             {
                 Attribute.TOKENS_COARSE: coarse,
@@ -209,8 +209,7 @@ class RequestTelemetry:
         """Count, log and store the request; called once, by `GatewayTelemetry.request`."""
         duration_ms = (time.perf_counter() - self._started) * 1e3
         self.set({Attribute.OUTCOME: outcome})
-        protocol = str(self._attributes[Attribute.PROTOCOL])
-        self._metrics.add(Metric.REQUESTS, protocol, self._route, outcome)
+        self._metrics.add(Metric.REQUESTS, self._route, outcome)
         fields = self._attributes | {Attribute.DURATION_MS: round(duration_ms, 3)}
         self._gateway.log.info(Event.REQUEST_DONE, self.request_id, self.trace_id, fields)
         self._gateway.traces.add(
@@ -241,7 +240,7 @@ class GatewayTelemetry:
 
     @contextmanager
     def request(
-        self, request_id: str, protocol: str, headers: Mapping[str, str], model: str
+        self, request_id: str, headers: Mapping[str, str], model: str
     ) -> Iterator[RequestTelemetry]:
         """Cover one request; an exception that leaves the block becomes its outcome.
 
@@ -249,8 +248,7 @@ class GatewayTelemetry:
 
         Args:
             request_id: Our id of the request.
-            protocol: `rest` or `grpc`.
-            headers: The client's headers or gRPC metadata, lower case; W3C ones are honoured.
+            headers: W3C trace context that the client sent, lower-case names; may be empty.
             model: Name of the model that answers.
 
         Yields:
@@ -261,7 +259,6 @@ class GatewayTelemetry:
             request.set(
                 {
                     Attribute.REQUEST_ID: request_id,
-                    Attribute.PROTOCOL: protocol,
                     Attribute.GEN_AI_OPERATION: "chat",
                     Attribute.GEN_AI_MODEL: model,
                 }

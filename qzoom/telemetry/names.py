@@ -54,7 +54,6 @@ class Attribute(_Name):
     """Attributes of spans and fields of log lines."""
 
     REQUEST_ID = "qzoom.request_id", "Our id of the request, as answered to the client"
-    PROTOCOL = "qzoom.protocol", "`rest` or `grpc`"
     OUTCOME = "qzoom.outcome", "`ok`, or the code of the error that the client got"
     ROUTE = "qzoom.route", "`direct` or `zoom`: the route that was taken"
     P_REFINE = "qzoom.p_refine", "The gate's probability that the coarse picture does not suffice"
@@ -66,7 +65,7 @@ class Attribute(_Name):
     IMAGE_SIZE = "qzoom.image_size", "Width and height of the source picture in pixels"
     TOKENS_COARSE = "qzoom.tokens.coarse", "Visual tokens of the coarse pictures"
     TOKENS_ROI = "qzoom.tokens.roi", "Visual tokens of the RoI crop"
-    TOKENS_SPARED = "qzoom.tokens.spared", "Visual tokens that full resolution would have added"
+    TOKENS_SPARED = "qzoom.tokens.spared", "Visual tokens of the crop that was not needed"
     QUEUE_MS = "qzoom.queue_ms", "Milliseconds from the arrival at a replica to its batch"
     COMPUTE_MS = "qzoom.compute_ms", "Milliseconds that the batch took"
     BATCH_SIZE = "qzoom.batch_size", "Requests that shared the batch"
@@ -163,8 +162,8 @@ class Metric(Enum):
     REQUESTS = MetricSpec(
         "qzoom_requests_total",
         Kind.COUNTER,
-        "Finished requests by protocol, route (`none` before a decision) and outcome",
-        ("protocol", "route", "outcome"),
+        "Finished requests by route (`none` before a decision) and outcome",
+        ("route", "outcome"),
     )
     REQUEST_SECONDS = _seconds(
         "qzoom_request_seconds", "From the first byte to the last token, answered ones", "route"
@@ -183,7 +182,7 @@ class Metric(Enum):
     VISUAL_TOKENS = MetricSpec(
         "qzoom_visual_tokens_total",
         Kind.COUNTER,
-        "Visual tokens: `coarse` and `roi` were computed, `spared` would have been at full size",
+        "Visual tokens: `coarse` and `roi` were computed; `spared` are those of crops not needed",
         ("kind",),
     )
     TEXT_TOKENS = MetricSpec(

@@ -1,0 +1,183 @@
+"""One request is one trace, made by several processes and received over real OTLP/HTTP."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from qzoom.contracts.stages import Timing
+from qzoom.errors import Overloaded
+from qzoom.telemetry.gateway import GatewayTelemetry
+from qzoom.telemetry.names import Attribute, Span
+from qzoom.telemetry.tracing import Tracer
+
+TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
+CLIENT = {"traceparent": f"00-{TRACE_ID}-b7ad6b7169203331-01"}
+TIMING = Timing(queue_s=0.010, compute_s=0.020, batch_size=3)
+
+# A stage in a process of its own: reads W3C headers, one request per line, and works on them
+# concurrently.
+STAGE = """
+import asyncio, json, sys
+from qzoom.contracts.stages import Context, Timing
+from qzoom.telemetry.names import Attribute, Span
+from qzoom.telemetry.service import ServiceTelemetry
+
+async def work(telemetry, request):
+    context = Context(request["id"], 2e9, request["headers"])
+    with telemetry.stage(Span.GATE_PREFILL, context) as call:
+        await asyncio.sleep(0.02)
+        if request["id"] == "broken":
+            raise RuntimeError("the text of an exception")
+        call.ran(Timing(0.005, 0.010, 2), {Attribute.P_REFINE: 0.25})
+
+async def main():
+    telemetry = ServiceTelemetry("gate")
+    requests = [json.loads(line) for line in sys.stdin]
+    await asyncio.gather(*(work(telemetry, r) for r in requests), return_exceptions=True)
+    telemetry.close()
+
+asyncio.run(main())
+"""
+
+
+def run_stage(requests, env):
+    done = subprocess.run(
+        [sys.executable, "-c", STAGE],
+        input="\n".join(json.dumps(r) for r in requests),
+        env=env,
+        text=True,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stderr.splitlines()]
+
+
+@pytest.fixture
+def exporting(receiver, monkeypatch):
+    for name, value in receiver.env().items():
+        monkeypatch.setenv(name, value)
+    return receiver
+
+
+def test_a_request_is_one_tree_across_two_processes(exporting, monkeypatch):
+    monkeypatch.delenv("OTEL_SERVICE_NAME", raising=False)
+    gateway = GatewayTelemetry()
+    with gateway.request("r1", CLIENT, "builtin") as told:
+        with told.step(Span.IMAGE_DECODE):
+            pass
+        with told.call(Span.GATE_PREFILL) as call:
+            lines = run_stage([{"id": "r1", "headers": told.headers}], dict(os.environ))
+            call.replied(TIMING)
+        told.gate_decided(0.25, 0.5, is_open=False)
+        told.took_route("direct")
+    gateway.close()
+
+    spans = {s.name: s for s in exporting.wait(lambda spans: len(spans) >= 6)}
+    assert set(spans) == {
+        "gateway.request", "image.decode", "gate.prefill", "gate.decide",
+        "stage.queue", "stage.compute",
+    }  # fmt: skip
+    assert {s.trace_id for s in spans.values()} == {TRACE_ID}
+    root = spans["gateway.request"]
+    assert root.parent_id == "b7ad6b7169203331"
+    assert root.service == "qzoom-gateway"
+    for name in ("image.decode", "gate.prefill", "gate.decide"):
+        assert spans[name].parent_id == root.span_id
+    prefill = spans["gate.prefill"]
+    assert prefill.service == "qzoom-gate"
+    for name in ("stage.queue", "stage.compute"):
+        assert spans[name].parent_id == prefill.span_id
+        assert spans[name].service == "qzoom-gate"
+    assert prefill.attributes["qzoom.p_refine"] == 0.25
+    assert prefill.attributes["qzoom.batch_size"] == 2
+    assert spans["stage.queue"].end_ns == spans["stage.compute"].start_ns
+    assert abs(spans["stage.compute"].end_ns - spans["stage.compute"].start_ns - 10e6) < 1e5
+    assert root.start_ns <= prefill.start_ns <= prefill.end_ns <= root.end_ns
+    assert root.attributes["qzoom.route"] == "direct"
+    assert root.attributes["gen_ai.operation.name"] == "chat"
+    assert not any(s.is_error for s in spans.values())
+    assert [line["trace_id"] for line in lines] == [TRACE_ID]
+
+
+def test_concurrent_requests_do_not_mix(exporting):
+    tracer = Tracer("gateway")
+    requests, roots = [], {}
+    for index in range(8):
+        with tracer.span(Span.REQUEST, {}, {Attribute.REQUEST_ID: f"r{index}"}) as span:
+            requests.append({"id": f"r{index}", "headers": span.headers})
+            roots[f"r{index}"] = span.trace_id
+    assert len(set(roots.values())) == 8
+    run_stage(requests, dict(os.environ))
+    tracer.close()
+    spans = exporting.wait(lambda spans: len(spans) >= 8 * 4)
+    for trace_id in roots.values():
+        mine = [s for s in spans if s.trace_id == trace_id]
+        assert sorted(s.name for s in mine) == [
+            "gate.prefill", "gateway.request", "stage.compute", "stage.queue",
+        ]  # fmt: skip
+        by_name = {s.name: s for s in mine}
+        assert by_name["gate.prefill"].parent_id == by_name["gateway.request"].span_id
+
+
+def test_errors_are_marked_without_their_text(exporting):
+    tracer = Tracer("gateway")
+
+    def refuse():
+        with tracer.span(Span.REQUEST, {}) as span:
+            run_stage([{"id": "broken", "headers": span.headers}], dict(os.environ))
+            raise Overloaded("the text of an exception")
+
+    with pytest.raises(Overloaded):
+        refuse()
+    tracer.close()
+    spans = {s.name: s for s in exporting.wait(lambda spans: len(spans) >= 2)}
+    assert spans["gateway.request"].is_error
+    assert spans["gateway.request"].attributes["error.type"] == "overloaded"
+    assert spans["gate.prefill"].is_error
+    assert spans["gate.prefill"].attributes["error.type"] == "internal_error"
+    assert not any("text" in str(s.attributes) for s in spans.values())
+
+
+async def test_a_stream_that_is_closed_early_ends_as_cancelled(exporting):
+    gateway = GatewayTelemetry()
+
+    async def flow():
+        with gateway.request("r1", {}, "builtin") as told, told.call(Span.LLM_DECODE):
+            while True:
+                yield "token"
+                await asyncio.sleep(0)
+
+    stream = flow()
+    await anext(stream)
+    await stream.aclose()
+    assert gateway.traces.get("r1").outcome == "cancelled"
+    gateway.close()
+    spans = exporting.wait(lambda spans: len(spans) >= 1)
+    assert spans[0].attributes["error.type"] == "cancelled"
+
+
+def test_an_unsampled_parent_is_respected_and_passed_on(exporting):
+    tracer = Tracer("gateway")
+    unsampled = {"traceparent": f"00-{TRACE_ID}-b7ad6b7169203331-00"}
+    with tracer.span(Span.REQUEST, unsampled) as span:
+        assert span.headers["traceparent"].startswith(f"00-{TRACE_ID}-")
+        assert span.headers["traceparent"].endswith("-00")
+    tracer.close()
+    assert exporting.spans == []
+
+
+def test_closing_does_not_wait_for_a_dead_collector(monkeypatch):
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    tracer = Tracer("gateway")
+    with tracer.span(Span.REQUEST, {}):
+        pass
+    start = time.monotonic()
+    tracer.close()
+    assert time.monotonic() - start < 8
