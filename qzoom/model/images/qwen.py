@@ -1,0 +1,81 @@
+"""Pictures for Qwen2.5-VL and Qwen3-VL: one or two resizes, then patches in merge-block order.
+
+The published evaluation first rounds a picture to multiples of 28 px (also for Qwen3-VL, whose
+cells have 32) and then lets the processor resize it again; a crop meets the processor only.
+"""
+
+from PIL import Image
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+from qzoom.contracts.budget import ImageRules, fetch_size, fit_size, token_limits
+from qzoom.contracts.stages import Box
+from qzoom.model.config import Family
+from qzoom.model.images.patches import Patches, Pixels, to_picture
+from qzoom.model.loading import Checkpoint
+
+_NORMALISATION: dict[Family, tuple[list[float], list[float]]] = {
+    "qwen2_5_vl": ([0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]),
+    "qwen3_vl": ([0.5, 0.5, 0.5], [0.5, 0.5, 0.5]),
+}
+"""Mean and deviation of the families' own processors, for folders without a processor file."""
+
+
+class QwenPreprocessor:
+    """Preprocessing by transformers' PIL processor, which every machine computes alike.
+
+    Args:
+        checkpoint: Gives patch size, token limits and, where there is one, the processor file.
+
+    Raises:
+        ValueError: If preprocessor_config.json contradicts the vision tower.
+    """
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        vision, config = checkpoint.hf_config.vision_config, checkpoint.qzoom
+        stored = checkpoint.preprocessor_config
+        sizes = {
+            "patch_size": vision.patch_size,
+            "merge_size": vision.spatial_merge_size,
+            "temporal_patch_size": vision.temporal_patch_size,
+        }
+        for name, value in sizes.items():
+            if stored.get(name, value) != value:
+                raise ValueError(
+                    f"preprocessor_config.json has {name} {stored[name]}, "
+                    f"the vision tower of {checkpoint.path} has {value}"
+                )
+        mean, std = _NORMALISATION[checkpoint.family]
+        self._processor = Qwen2VLImageProcessorPil(
+            image_mean=stored.get("image_mean", mean),
+            image_std=stored.get("image_std", std),
+            **sizes,
+        )
+        self._roi_limits = config.roi_min_tokens, config.roi_max_tokens
+        self.rules = ImageRules(
+            cell_px=vision.patch_size * vision.spatial_merge_size,
+            fixed_grid=None,
+            fetch_resize=config.fetch_resize,
+            min_tokens=config.coarse_min_tokens,
+            max_tokens=config.coarse_max_tokens,
+        )
+
+    def coarse(self, image: Pixels, max_tokens: int | None = None) -> Patches:
+        """Prepare a whole picture; see `Preprocessor.coarse`."""
+        picture = to_picture(image)
+        if self.rules.fetch_resize:
+            picture = picture.resize(fetch_size(picture.size))
+        limits = token_limits(self.rules.min_tokens, self.rules.max_tokens, max_tokens)
+        return self._patch(picture, *limits)
+
+    def roi(self, image: Pixels, box_px: Box, max_tokens: int | None = None) -> Patches:
+        """Prepare a crop; see `Preprocessor.roi`."""
+        crop = to_picture(image).crop(box_px)
+        return self._patch(crop, *token_limits(*self._roi_limits, max_tokens))
+
+    def _patch(self, picture: Image.Image, min_tokens: int, max_tokens: int) -> Patches:
+        cell = self.rules.cell_px
+        # Called for its checks: the processor's own error would not reach a client as a 400.
+        width, height = fit_size(picture.size, cell, min_tokens, max_tokens)
+        size = {"shortest_edge": min_tokens * cell**2, "longest_edge": max_tokens * cell**2}
+        batch = self._processor(images=[picture], size=size, return_tensors="np")
+        return Patches(batch["pixel_values"], (height // cell, width // cell))
