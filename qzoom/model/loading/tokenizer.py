@@ -5,8 +5,8 @@ from pathlib import Path
 from google.protobuf.message import DecodeError
 from transformers import AutoTokenizer, LlamaTokenizer
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase, generate_merges
-from transformers.utils.sentencepiece_model_pb2_new import (
-    ModelProto,  # type: ignore[attr-defined]  # made at run time by protobuf
+from transformers.utils.sentencepiece_model_pb2_new import (  # type: ignore[attr-defined]
+    ModelProto,
 )
 
 from qzoom.model import templates
