@@ -1,0 +1,140 @@
+"""Which HTTP paths does a gateway answer? All of REST, put together as one FastAPI application."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI, Request
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from gateway.edge import Edge
+from gateway.rest.body import BodyTooLarge, DrainingRefusal
+from gateway.rest.chat import chat_endpoint
+from gateway.rest.errors import error_response
+from gateway.rest.openapi import CHAT_OPENAPI, add_request_schema
+from gateway.rest.request_id import RequestIdHeader
+from qzoom.errors import InvalidRequest, NotFound, QZoomError
+
+METRICS_MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+MAX_TRACES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Probes:
+    """What the gateway can be asked about itself; each is a function of the deployment.
+
+    Attributes:
+        ready: Describes the stages; raises `Unavailable` while one of them is missing.
+        metrics: Gives Prometheus text, summed over all gateways.
+        trace: Finds the waterfall of a recent request; raises `NotFound`.
+        traces: Lists the newest requests, at most as many as asked for.
+    """
+
+    ready: Callable[[], Awaitable[dict[str, Any]]]
+    metrics: Callable[[], Awaitable[str]]
+    trace: Callable[[str], Awaitable[dict[str, Any]]]
+    traces: Callable[[int], Awaitable[list[dict[str, Any]]]]
+
+
+def create_app(edge: Edge, probes: Probes, *, behind_serve: bool) -> FastAPI:
+    """Build the application.
+
+    Args:
+        edge: Answers questions.
+        probes: Answers questions about the gateway.
+        behind_serve: Whether Ray Serve's proxy, which writes the request id into every response,
+            stands in front.
+    """
+    app = FastAPI(title="Q-Zoom Serve", docs_url=None, redoc_url=None)
+    app.add_middleware(RequestIdHeader, written_upstream=behind_serve)
+    app.add_api_route(
+        "/v1/chat/completions",
+        chat_endpoint(edge),
+        methods=["POST"],
+        response_class=JSONResponse,
+        response_model=None,
+        openapi_extra=CHAT_OPENAPI,
+    )
+    _add_models(app, edge)
+    _add_probes(app, probes)
+    _add_error_handlers(app, edge)
+    add_request_schema(app)
+    return app
+
+
+def _add_models(app: FastAPI, edge: Edge) -> None:
+    models = {
+        name: {"id": name, "object": "model", "created": int(edge.started), "owned_by": "qzoom"}
+        for name in edge.models
+    }
+
+    @app.get("/v1/models")
+    async def list_models() -> dict[str, Any]:
+        """List the models that are served."""
+        return {"object": "list", "data": list(models.values())}
+
+    @app.get("/v1/models/{name}")
+    async def get_model(name: str) -> dict[str, Any]:
+        """Describe one model."""
+        if name not in models:
+            raise NotFound(f"model {name[:80]!a} is not served here", param="model")
+        return models[name]
+
+
+def _add_probes(app: FastAPI, probes: Probes) -> None:
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        """Tell that this process answers."""
+        return {"status": "ok"}
+
+    @app.get("/readyz")
+    async def readyz() -> dict[str, Any]:
+        """Tell whether questions can be answered now."""
+        return await probes.ready()
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        """Give Prometheus metrics, summed over all gateways."""
+        return Response(await probes.metrics(), media_type=METRICS_MEDIA_TYPE)
+
+    @app.get("/v1/traces")
+    async def list_traces(limit: str = "50") -> dict[str, Any]:
+        """List recent requests, the newest first."""
+        if not limit.isdecimal() or not 1 <= int(limit[:9]) <= MAX_TRACES:
+            raise InvalidRequest(
+                f"limit is {limit[:20]!a}, must be a number from 1 to {MAX_TRACES}",
+                param="limit",
+            )
+        return {"object": "list", "data": await probes.traces(int(limit))}
+
+    @app.get("/v1/traces/{trace_id}")
+    async def get_trace(trace_id: str) -> dict[str, Any]:
+        """Give the waterfall of a recent request, by its trace id or request id."""
+        return await probes.trace(trace_id)
+
+
+def _add_error_handlers(app: FastAPI, edge: Edge) -> None:
+    async def known(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, QZoomError)
+        if isinstance(error, BodyTooLarge):
+            return DrainingRefusal(error)
+        return error_response(error)
+
+    async def http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        kind = NotFound if error.status_code == 404 else InvalidRequest
+        what = "has no such path" if error.status_code == 404 else "does not take this method"
+        response = error_response(
+            kind(f"{request.method} {request.url.path[:200]!a}: the server {what}")
+        )
+        response.status_code = error.status_code
+        response.headers.update(error.headers or {})
+        return response
+
+    async def unknown(request: Request, error: Exception) -> Response:
+        return error_response(edge.explain(error, request.headers.get("x-request-id", "unknown")))
+
+    app.add_exception_handler(QZoomError, known)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(Exception, unknown)

@@ -1,0 +1,119 @@
+"""What do REST and gRPC have in common? Everything but the shape of their messages."""
+
+import asyncio
+import re
+import time
+import uuid
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.events import AnswerFlow, Delta, Event, Finished, Started
+from gateway.requests import Arrival, build_request, read_body
+from qzoom.contracts.request import AnswerRequest, Limits
+from qzoom.errors import DeadlineExceeded, InvalidRequest, QZoomError
+from qzoom.telemetry.logs import EventLog
+
+DEADLINE_GRACE_S = 0.5
+"""The flow ends at the deadline by itself, and knows better why; this is for when it hangs."""
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_TRACE_HEADERS = ("traceparent", "tracestate")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A complete answer: the events of the flow, the text put together."""
+
+    started: Started
+    text: str
+    finished: Finished
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """Reads requests, runs them through the flow, and explains failures.
+
+    Attributes:
+        flow: Answers requests.
+        models: Names of the models that are served.
+        log: Where defects of ours are written.
+        limits: What one request may ask for.
+        started: Unix time in seconds at which the models became available.
+    """
+
+    flow: AnswerFlow
+    models: Sequence[str]
+    log: EventLog
+    limits: Limits = field(default_factory=Limits)
+    started: float = field(default_factory=time.time)
+
+    def read(self, fields: Mapping[str, Any], arrival: Arrival) -> AnswerRequest:
+        """Check a request; see `build_request` for what is raised."""
+        return build_request(read_body(fields), arrival, self.limits, self.models)
+
+    async def run(self, request: AnswerRequest) -> AsyncGenerator[Event, None]:
+        """Yield the events of the flow; closing this closes the flow.
+
+        Raises:
+            QZoomError: From the flow, or `DeadlineExceeded` if it runs past its deadline.
+        """
+        async with aclosing(self.flow.run(request)) as events:
+            while True:
+                remaining = request.deadline - time.time() + DEADLINE_GRACE_S
+                try:
+                    # Around one step only: a timeout must not be open across a yield.
+                    async with asyncio.timeout(remaining) as timeout:
+                        event = await anext(events)
+                except StopAsyncIteration:
+                    return
+                except TimeoutError:
+                    if not timeout.expired():
+                        raise
+                    raise DeadlineExceeded("the answer was not complete at its deadline") from None
+                yield event
+
+    async def answer(self, request: AnswerRequest) -> Answer:
+        """Run a request to its end.
+
+        Raises:
+            QZoomError: As `run`.
+        """
+        texts: list[str] = []
+        async with aclosing(self.run(request)) as events:
+            async for event in events:
+                match event:
+                    case Started():
+                        started = event
+                    case Delta():
+                        texts.append(event.text)
+                    case Finished():
+                        finished = event
+        return Answer(started, "".join(texts), finished)
+
+    def explain(self, error: Exception, request_id: str) -> QZoomError:
+        """Turn what was raised into what the caller may see; writes defects to the log."""
+        if isinstance(error, QZoomError):
+            return error
+        self.log.error(request_id, "", error)
+        return QZoomError(f"internal error, please report request {request_id}")
+
+
+def arrival(headers: Mapping[str, str]) -> Arrival:
+    """Note when a request came, and under which name.
+
+    Args:
+        headers: HTTP headers or gRPC metadata, lower-case names.
+
+    Raises:
+        InvalidRequest: If the caller's request id is not fit for logs.
+    """
+    request_id = headers.get("x-request-id") or uuid.uuid4().hex
+    if not _REQUEST_ID.fullmatch(request_id):
+        raise InvalidRequest(
+            "x-request-id must be 1 to 128 letters, digits, dots, dashes or underscores",
+            param="x-request-id",
+        )
+    trace = {name: headers[name] for name in _TRACE_HEADERS if name in headers}
+    return Arrival(request_id, time.time(), trace)

@@ -1,0 +1,1 @@
+"""The REST edge: OpenAI-compatible chat completions over FastAPI."""

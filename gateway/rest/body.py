@@ -1,0 +1,146 @@
+"""How does an HTTP body become plain data? Bounded in bytes, time, depth and number of values."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any, NoReturn
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
+
+from gateway.rest.errors import error_response
+from qzoom.errors import InvalidRequest, TooLarge, UnsupportedMedia
+
+READ_TIMEOUT_S = 60.0
+DRAIN_TIMEOUT_S = 10.0
+MAX_VALUES = 200_000
+"""JSON values in a body; a few bytes of text can cost a hundred of memory each."""
+LARGE_BYTES = 256 * 1024
+"""A body from this size is parsed off the event loop."""
+
+
+class BodyTooLarge(TooLarge):
+    """The body is refused before it is read; the response must drain it."""
+
+
+async def read_json(request: Request, max_bytes: int) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Args:
+        request: Whose body was not touched yet.
+        max_bytes: Longest body; of a longer one no more than this is ever held.
+
+    Raises:
+        BodyTooLarge: If the body is longer, as soon as that is known.
+        InvalidRequest: If it is not one strict JSON object, or does not arrive in time.
+        UnsupportedMedia: If it claims to be something else than JSON.
+    """
+    _check_headers(request, max_bytes)
+    try:
+        async with asyncio.timeout(READ_TIMEOUT_S):
+            raw = await _read(request.stream(), max_bytes)
+    except TimeoutError:
+        raise InvalidRequest(f"the body did not arrive within {READ_TIMEOUT_S:g} s") from None
+    if len(raw) >= LARGE_BYTES:
+        return await asyncio.to_thread(parse_object, raw)
+    return parse_object(raw)
+
+
+def _check_headers(request: Request, max_bytes: int) -> None:
+    content_type = request.headers.get("content-type", "")
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise UnsupportedMedia(
+            f"content-type is {media_type[:80]!a}, must be application/json",
+            param="content-type",
+        )
+    encoding = request.headers.get("content-encoding", "identity").lower()
+    if encoding != "identity":
+        raise UnsupportedMedia(
+            f"content-encoding is {encoding[:80]!a}, must be identity",
+            param="content-encoding",
+        )
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length[:20]) > max_bytes:
+        raise BodyTooLarge(f"the body has {length[:20]} bytes, at most {max_bytes}")
+
+
+async def _read(chunks: AsyncIterator[bytes], max_bytes: int) -> bytes:
+    body = bytearray()
+    async for chunk in chunks:
+        if len(body) + len(chunk) > max_bytes:
+            raise BodyTooLarge(f"the body has more than {max_bytes} bytes, at most {max_bytes}")
+        body += chunk
+    return bytes(body)
+
+
+def parse_object(raw: bytes) -> dict[str, Any]:
+    """Parse strict JSON: UTF-8, no NaN, no name twice, an object at the top.
+
+    Raises:
+        InvalidRequest: If a rule is broken.
+    """
+    if sum(raw.count(mark) for mark in (b",", b"[", b"{")) > MAX_VALUES:
+        raise InvalidRequest(f"the body has too many JSON values, at most {MAX_VALUES}")
+    try:
+        body = json.loads(
+            raw.decode(), object_pairs_hook=_unique_names, parse_constant=_refuse_constant
+        )
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"the body is not UTF-8, from byte {error.start} on") from None
+    except json.JSONDecodeError as error:
+        raise InvalidRequest(f"the body is not JSON, from character {error.pos} on") from None
+    except RecursionError:
+        raise InvalidRequest("the body is nested too deeply") from None
+    except ValueError:
+        raise InvalidRequest("the body has a number with too many digits") from None
+    if not isinstance(body, dict):
+        raise InvalidRequest("the body must be a JSON object")
+    return body
+
+
+def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
+        raise InvalidRequest(f"the body has the name {twice[:80]!a} twice in one object")
+    return fields
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise InvalidRequest(f"the body has the number {name}, which is not JSON")
+
+
+class DrainingRefusal(JSONResponse):
+    """Answers at once, then reads and forgets what the client still sends, for a while.
+
+    A client that writes its whole body before it reads would otherwise meet a closed connection
+    instead of the answer.
+    """
+
+    def __init__(self, error: BodyTooLarge) -> None:
+        plain = error_response(error)
+        super().__init__(None, plain.status_code, {"connection": "close"})
+        self.body = bytes(plain.body)
+        self.headers["content-length"] = str(len(self.body))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the answer, drain, end."""
+        del scope
+        await send(
+            {
+                "type": "http.response.start",
+                "status": self.status_code,
+                "headers": self.raw_headers,
+            }
+        )
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        try:
+            async with asyncio.timeout(DRAIN_TIMEOUT_S):
+                while (await receive()).get("more_body", False):
+                    pass
+        except TimeoutError:
+            pass
+        await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -1,0 +1,1 @@
+"""The gRPC edge: the methods of qzoom.v1.QZoom."""

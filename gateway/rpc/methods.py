@@ -1,0 +1,79 @@
+"""The methods of qzoom.v1.QZoom, as Ray Serve calls them on the ingress class: by their names.
+
+Serve gives the call's context under the name `grpc_context`. Nothing is raised: an error goes into
+the status of the call (`gateway.rpc.context.fail`).
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any
+
+from gateway.edge import Edge
+from gateway.rpc.answers import answer_message, event_message
+from gateway.rpc.context import CallContext, call_arrival, error_message, fail, request_id
+from gateway.rpc.questions import place_uploads, question_fields
+from gateway.rpc.upload import read_upload
+from qzoom.errors import QZoomError
+from qzoom.pb import qzoom_pb2 as pb
+
+Fields = dict[str, Any]
+
+
+class QZoomMethods:
+    """Mixin of the ingress class, which sets `edge`."""
+
+    edge: Edge
+
+    async def Answer(  # noqa: N802
+        self, request: pb.AnswerRequest, grpc_context: CallContext
+    ) -> pb.AnswerResponse:
+        """Answer a question about one or more pictures."""
+
+        async def read() -> Fields:
+            return question_fields(request)
+
+        return await self._answer(read, grpc_context)
+
+    async def UploadAndAnswer(  # noqa: N802
+        self, request: AsyncIterator[pb.UploadRequest], grpc_context: CallContext
+    ) -> pb.AnswerResponse:
+        """Answer a question about pictures that arrive in pieces."""
+
+        async def read() -> Fields:
+            pictures, question = await read_upload(request, self.edge.limits)
+            return question_fields(place_uploads(question, len(pictures)), pictures)
+
+        return await self._answer(read, grpc_context)
+
+    async def AnswerStream(  # noqa: N802
+        self, request: pb.AnswerRequest, grpc_context: CallContext
+    ) -> AsyncGenerator[pb.AnswerEvent, None]:
+        """Answer a question token by token."""
+        try:
+            question = self.edge.read(
+                question_fields(request) | {"stream": True}, call_arrival(grpc_context)
+            )
+            async with aclosing(self.edge.run(question)) as events:
+                async for event in events:
+                    yield event_message(event, question.request_id)
+        except Exception as error:
+            known = self._fail(error, grpc_context)
+            # Serve sends status and metadata along with a message only, so the error is one too.
+            yield pb.AnswerEvent(error=error_message(known, request_id(grpc_context)))
+
+    async def _answer(
+        self, read: Callable[[], Awaitable[Fields]], context: CallContext
+    ) -> pb.AnswerResponse:
+        try:
+            came = call_arrival(context)
+            question = self.edge.read(await read(), came)
+            answer = await self.edge.answer(question)
+        except Exception as error:
+            self._fail(error, context)
+            return pb.AnswerResponse()
+        return answer_message(answer, question)
+
+    def _fail(self, error: Exception, context: CallContext) -> QZoomError:
+        known = self.edge.explain(error, request_id(context))
+        fail(context, known)
+        return known
