@@ -1,0 +1,1 @@
+"""The `qzoom` command: one module for each command."""

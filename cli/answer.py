@@ -1,0 +1,105 @@
+"""What came back for a question? One view of an answer, from a server or from this process."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from qzoom.contracts.stages import Box
+from qzoom.overlay import Look
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An answer with what is known about its way.
+
+    Attributes:
+        text: The answer.
+        route: `direct` or `zoom`.
+        p_refine: The gate's probability; None where the gate was not asked.
+        tau_gate: The threshold that decided; None where the route was given.
+        box_px: The RoI in pixels of the source; None on the direct route.
+        box_score: Highest value of the heat map inside the box.
+        tokens: Visual tokens: `coarse`, `roi`, `spared`.
+        stage_ms: (queue, compute) milliseconds by stage, in the order of the calls.
+        heatmap: [H, W] in [0, 1], float32, where it was asked for and the RPN ran.
+        trace_id: Names the trace; empty in process.
+        degraded: Why this is the coarse answer although a zoom was meant; else empty.
+    """
+
+    text: str
+    route: str
+    p_refine: float | None
+    tau_gate: float | None
+    box_px: Box | None
+    box_score: float | None
+    tokens: Mapping[str, int]
+    stage_ms: Mapping[str, tuple[float, float]]
+    heatmap: NDArray[np.float32] | None = None
+    trace_id: str = ""
+    degraded: str = ""
+
+    def look(self, question: str) -> Look:
+        """Say what `qzoom.overlay` shall draw."""
+        return Look(question, self.text, self.route, self.p_refine, self.heatmap, self.box_px)
+
+
+def from_completion(completion: Mapping[str, Any]) -> Answered:
+    """Read a chat completion of the REST interface."""
+    details = completion["qzoom"]
+    regions = details["regions"]
+    heatmap = details.get("heatmap")
+    return Answered(
+        text=completion["choices"][0]["message"]["content"],
+        route=details["route"],
+        p_refine=details["p_refine"],
+        tau_gate=details["tau_gate"],
+        box_px=tuple(regions[0]["box_px"]) if regions else None,
+        box_score=regions[0]["score"] if regions else None,
+        tokens=details["visual_tokens"],
+        stage_ms={
+            stage: (spent["queue"], spent["compute"])
+            for stage, spent in details["stage_ms"].items()
+        },
+        heatmap=np.array(heatmap["values"], dtype=np.float32) if heatmap else None,
+        trace_id=details["trace_id"],
+        degraded=details.get("degraded") or "",
+    )
+
+
+def describe(answered: Answered) -> RenderableType:
+    """Build what a terminal shows below the answer: the way it took, and the time of each stage."""
+    lines = [f"route      {answered.route}"]
+    if answered.p_refine is not None:
+        tau = "" if answered.tau_gate is None else f", zooms from {answered.tau_gate:.3g} on"
+        lines.append(f"p(refine)  {answered.p_refine:.3f}{tau}")
+    if answered.box_px is not None:
+        score = "" if answered.box_score is None else f", score {answered.box_score:.2f}"
+        lines.append(f"box        {answered.box_px} px{score}")
+    tokens = answered.tokens
+    lines.append(
+        f"tokens     {tokens['coarse']} coarse, {tokens['roi']} RoI, {tokens['spared']} spared"
+    )
+    if answered.degraded:
+        lines.append(f"degraded   {answered.degraded}")
+    if answered.trace_id:
+        lines.append(f"trace      {answered.trace_id}")
+    return Group(Text("\n".join(lines)), stage_table(answered.stage_ms))
+
+
+def stage_table(stage_ms: Mapping[str, tuple[float, float]]) -> Table:
+    """Show where the time went, one row for each stage."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("stage")
+    for heading in ("queue ms", "compute ms"):
+        table.add_column(heading, justify="right")
+    for stage, (queue, compute) in stage_ms.items():
+        table.add_row(stage, f"{queue:.1f}", f"{compute:.1f}")
+    queued, computed = (sum(spent[part] for spent in stage_ms.values()) for part in (0, 1))
+    table.add_row("sum", f"{queued:.1f}", f"{computed:.1f}", style="bold")
+    return table

@@ -1,0 +1,21 @@
+"""The `qzoom` command. Commands import what they need when they run, so help is always fast."""
+
+import typer
+
+from cli import ask, data, doctor, trace, train, version
+from cli.console import CommandGroup
+
+app = typer.Typer(
+    cls=CommandGroup,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Query-aware adaptive perception for multimodal LLMs, as a service.",
+    epilog="Start with [bold]qzoom doctor[/], then [bold]qzoom demo[/].",
+)
+app.command()(ask.ask)
+app.command()(trace.trace)
+app.command()(doctor.doctor)
+app.command()(version.version)
+app.add_typer(data.app, name="data")
+app.add_typer(train.app, name="train")

@@ -1,0 +1,119 @@
+"""How does a trace look in a terminal? One bar per call: waiting, computing, travelling."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+BAR_WIDTH = 44
+_TRAVEL, _QUEUE, _COMPUTE, _LOCAL = "bright_black", "yellow", "green", "cyan"
+_SHOWN = (
+    "qzoom.route",
+    "qzoom.p_refine",
+    "qzoom.tau_gate",
+    "qzoom.box",
+    "qzoom.tokens.coarse",
+    "qzoom.tokens.roi",
+    "qzoom.tokens.spared",
+    "qzoom.degraded",
+    "gen_ai.usage.output_tokens",
+)
+
+
+def waterfall(trace: Mapping[str, Any]) -> RenderableType:
+    """Draw one request.
+
+    Args:
+        trace: Answer of `GET /v1/traces/{id}` (`qzoom.telemetry.traces.TraceRecord`).
+
+    Returns:
+        A title, one row per call, and what the colours mean.
+    """
+    total_ms = max(float(trace["duration_ms"]), 1e-6)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("stage")
+    table.add_column(f"0 ms{total_ms:>{BAR_WIDTH - 7}.0f} ms", width=BAR_WIDTH, no_wrap=True)
+    for heading in ("start", "queue", "compute", "total", "batch"):
+        table.add_column(heading, justify="right")
+    for span in trace["spans"]:
+        name = Text(span["name"])
+        if span["error"]:
+            name.append(f" ({span['error']})", "red")
+        table.add_row(
+            name,
+            _bar(span, total_ms),
+            _ms(span["start_ms"]),
+            _ms(span["queue_ms"]),
+            _ms(span["compute_ms"]),
+            _ms(span["duration_ms"]),
+            str(span["batch_size"] or ""),
+        )
+    return Group(_title(trace), table, _legend())
+
+
+def recent_table(recent: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """List recent requests, the newest first: the answer of `GET /v1/traces`."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("trace", "request", "started", "route", "outcome"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("ms", justify="right")
+    for row in recent:
+        started = datetime.fromtimestamp(row["started"]).strftime("%H:%M:%S")
+        table.add_row(
+            row["trace_id"],
+            row["request_id"],
+            started,
+            row["route"] or "",
+            row["outcome"],
+            f"{row['duration_ms']:.0f}",
+        )
+    return table
+
+
+def _title(trace: Mapping[str, Any]) -> Text:
+    title = Text(f"trace {trace['trace_id']}\n", "bold")
+    title.append(f"request {trace['request_id']}, {trace['outcome']}", "not bold")
+    for name in _SHOWN:
+        value = trace["attributes"].get(name)
+        if value is not None:
+            title.append(f"  {name.removeprefix('qzoom.')}={_short(value)}", "cyan not bold")
+    return title.append("\n")
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _bar(span: Mapping[str, Any], total_ms: float) -> Text:
+    """Draw a call: what it travelled, then waited, then computed, at the scale of the request."""
+    begin = min(BAR_WIDTH - 1, int(span["start_ms"] / total_ms * BAR_WIDTH))
+    cells = max(1, round(span["duration_ms"] / total_ms * BAR_WIDTH))
+    cells = min(cells, BAR_WIDTH - begin)
+    bar = Text(" " * begin)
+    if span["queue_ms"] is None:
+        return bar.append("█" * cells, _LOCAL)
+    duration_ms = max(float(span["duration_ms"]), 1e-6)
+    queue = round(span["queue_ms"] / duration_ms * cells)
+    compute = min(round(span["compute_ms"] / duration_ms * cells), cells - queue)
+    travel = cells - queue - compute
+    # The way there and the way back are not told apart; most of it is the way there.
+    bar.append("░" * travel, _TRAVEL)
+    bar.append("▒" * queue, _QUEUE)
+    return bar.append("█" * compute, _COMPUTE)
+
+
+def _legend() -> Text:
+    return (
+        Text("\n")
+        .append("█ gateway  ", _LOCAL)
+        .append("░ transfer  ", _TRAVEL)
+        .append("▒ queue  ", _QUEUE)
+        .append("█ compute", _COMPUTE)
+    )
+
+
+def _ms(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
