@@ -1,0 +1,1 @@
+"""The method: one class per stage, pure torch and transformers."""
