@@ -31,7 +31,6 @@ from qzoom.model.rpn import RegionProposer, RpnInput, RpnOutput
 from qzoom.model.sampling import draw_tokens
 from qzoom.model.state import VisualTokens
 
-
 __all__ = ["Answer", "Pipeline", "Question"]
 
 
