@@ -225,8 +225,8 @@ def _provider(service: str) -> TracerProvider | None:
     if off or not any(os.environ.get(name) for name in _ENDPOINTS):
         return None
     # Imported here: the exporter brings an HTTP client that an unobserved replica never needs.
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    from opentelemetry.exporter.otlp.proto.http import trace_exporter  # noqa: PLC0415
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
 
     resource = Resource.create(
         {
@@ -237,5 +237,5 @@ def _provider(service: str) -> TracerProvider | None:
         }
     )
     provider = TracerProvider(resource=resource)
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    provider.add_span_processor(BatchSpanProcessor(trace_exporter.OTLPSpanExporter()))
     return provider
