@@ -59,16 +59,19 @@ VICUNA_V1: Final = (
     "The assistant gives helpful, detailed, and polite answers to the user's questions."
     "{% endif %}"
     "{% for message in messages %}"
-    "{% if message['role'] == 'user' %} USER: "
+    "{% if message['role'] == 'user' %}"
+    "{{ '' if loop.index0 and messages[loop.index0 - 1]['role'] == 'assistant' else ' ' }}USER: "
     "{% for part in message['content'] %}"
     "{% if part['type'] == 'image' %}<image>\n{% else %}{{ part['text'] }}{% endif %}"
     "{% endfor %}"
-    "{% elif message['role'] == 'assistant' %} ASSISTANT: {{ message['content'] }}</s>{% endif %}"
+    "{% elif message['role'] == 'assistant' %} ASSISTANT: {{ message['content'] }}</s>"
+    "{% elif not loop.first %}{{ raise_exception('vicuna_v1 takes a system turn at the start') }}"
+    "{% endif %}"
     "{% endfor %}"
     "{% if add_generation_prompt %} ASSISTANT:{% endif %}"
 )
 """Conversation `vicuna_v1` of LLaVA-1.5 (haotian-liu/LLaVA, llava/conversation.py): its system
-sentence, `USER:` and `ASSISTANT:`, a space between turns and `</s>` after an answer."""
+sentence, `USER:` and `ASSISTANT:`, a space before a turn and `</s>` after an answer."""
 
 CHAT_TEMPLATES: Final[dict[Family, str]] = {
     "qwen2_5_vl": QWEN2_5_VL,

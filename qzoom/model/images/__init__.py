@@ -3,16 +3,24 @@
 from qzoom.model.images.llava import LlavaPreprocessor
 from qzoom.model.images.patches import Patches, Pixels, Preprocessor
 from qzoom.model.images.qwen import QwenPreprocessor
+from qzoom.model.images.settings import default_settings, processor_settings
 from qzoom.model.loading import Checkpoint
 
-__all__ = ["Patches", "Pixels", "Preprocessor", "open_preprocessor"]
+__all__ = [
+    "Patches",
+    "Pixels",
+    "Preprocessor",
+    "default_settings",
+    "open_preprocessor",
+    "processor_settings",
+]
 
 
 def open_preprocessor(checkpoint: Checkpoint) -> Preprocessor:
     """Build the preprocessing of a checkpoint's family.
 
     Raises:
-        ValueError: If preprocessor_config.json contradicts the model.
+        CheckpointError: If preprocessor_config.json contradicts the model.
     """
     if checkpoint.family == "llava":
         return LlavaPreprocessor(checkpoint)

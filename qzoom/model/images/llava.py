@@ -6,11 +6,8 @@ from PIL import Image
 from qzoom.contracts.budget import ImageRules, check_fixed_budget, coarse_grid
 from qzoom.contracts.stages import Box
 from qzoom.model.images.patches import Patches, Pixels, to_picture
+from qzoom.model.images.settings import processor_settings
 from qzoom.model.loading import Checkpoint
-
-_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-"""Mean and deviation of CLIP's own processor, for folders without a processor file."""
 
 
 class LlavaPreprocessor:
@@ -22,11 +19,11 @@ class LlavaPreprocessor:
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
-        vision, stored = checkpoint.hf_config.vision_config, checkpoint.preprocessor_config
+        vision, settings = checkpoint.hf_config.vision_config, processor_settings(checkpoint)
         side = vision.image_size // vision.patch_size
         self._side_px = vision.image_size
-        self._mean = np.array(stored.get("image_mean", _CLIP_MEAN), np.float32)
-        self._std = np.array(stored.get("image_std", _CLIP_STD), np.float32)
+        self._mean = np.array(settings["image_mean"], np.float32)
+        self._std = np.array(settings["image_std"], np.float32)
         self._background = tuple(int(255 * value) for value in self._mean.tolist())
         self._squash_crop = checkpoint.qzoom.crop_resize == "squash"
         self.rules = ImageRules(

@@ -9,15 +9,9 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from qzoom.contracts.budget import ImageRules, fetch_size, fit_size, token_limits
 from qzoom.contracts.stages import Box
-from qzoom.model.config import Family
 from qzoom.model.images.patches import Patches, Pixels, to_picture
-from qzoom.model.loading import Checkpoint
-
-_NORMALISATION: dict[Family, tuple[list[float], list[float]]] = {
-    "qwen2_5_vl": ([0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]),
-    "qwen3_vl": ([0.5, 0.5, 0.5], [0.5, 0.5, 0.5]),
-}
-"""Mean and deviation of the families' own processors, for folders without a processor file."""
+from qzoom.model.images.settings import processor_settings
+from qzoom.model.loading import Checkpoint, CheckpointError
 
 
 class QwenPreprocessor:
@@ -27,28 +21,25 @@ class QwenPreprocessor:
         checkpoint: Gives patch size, token limits and, where there is one, the processor file.
 
     Raises:
-        ValueError: If preprocessor_config.json contradicts the vision tower.
+        CheckpointError: If preprocessor_config.json contradicts the vision tower.
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         vision, config = checkpoint.hf_config.vision_config, checkpoint.qzoom
-        stored = checkpoint.preprocessor_config
+        settings = processor_settings(checkpoint)
         sizes = {
             "patch_size": vision.patch_size,
             "merge_size": vision.spatial_merge_size,
             "temporal_patch_size": vision.temporal_patch_size,
         }
         for name, value in sizes.items():
-            if stored.get(name, value) != value:
-                raise ValueError(
-                    f"preprocessor_config.json has {name} {stored[name]}, "
+            if settings[name] != value:
+                raise CheckpointError(
+                    f"preprocessor_config.json has {name} {settings[name]}, "
                     f"the vision tower of {checkpoint.path} has {value}"
                 )
-        mean, std = _NORMALISATION[checkpoint.family]
         self._processor = Qwen2VLImageProcessorPil(
-            image_mean=stored.get("image_mean", mean),
-            image_std=stored.get("image_std", std),
-            **sizes,
+            image_mean=settings["image_mean"], image_std=settings["image_std"], **sizes
         )
         self._roi_limits = config.roi_min_tokens, config.roi_max_tokens
         self.rules = ImageRules(

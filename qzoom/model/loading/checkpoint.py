@@ -31,7 +31,6 @@ from qzoom.model.loading.weights import (
     locate_tensors,
     read_json,
     read_tensors,
-    weight_files,
 )
 
 _NAMED_AT_MOST = 5
@@ -119,25 +118,24 @@ def open_checkpoint(
             f"{folder} splits after layer {qzoom.split_layer}, but has {num_layers} layers"
         )
     locations = _locate(folder, raw)
-    files = weight_files(folder)
     if base is not None:
         filled = open_checkpoint(base)
         if filled.family != family:
             raise CheckpointError(f"{base} is a {filled.family} model, {folder} a {family} model")
         own_names = {n: at for n, at in filled.locations.items() if not n.startswith("qzoom.")}
         locations = own_names | locations
-        files += weight_files(filled.path)
     locations = _check_complete(folder, hf_config, qzoom, locations)
-    settings = json.dumps([raw, qzoom.to_dict()], sort_keys=True).encode()
-    preprocessor = folder / "preprocessor_config.json"
+    preprocessor_file = folder / "preprocessor_config.json"
+    preprocessor = read_json(preprocessor_file) if preprocessor_file.is_file() else {}
+    settings = json.dumps([raw, qzoom.to_dict(), preprocessor], sort_keys=True).encode()
     return Checkpoint(
         path=folder,
         family=family,
         hf_config=hf_config,
         qzoom=qzoom,
         eos_ids=_eos_ids(folder, hf_config),
-        revision=content_hash(files, settings),
-        preprocessor_config=read_json(preprocessor) if preprocessor.is_file() else {},
+        revision=content_hash(sorted({at.file for at in locations.values()}), settings),
+        preprocessor_config=preprocessor,
         locations=locations,
     )
 

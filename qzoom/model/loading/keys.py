@@ -7,6 +7,8 @@ subclasses; every spelling is mapped here, and nowhere else.
 
 import re
 
+from qzoom.model.config import Family
+
 RPN_LAYERS = "qzoom.rpn.layers"
 RPN_NORM = "qzoom.rpn.norm"
 GATE_LAYERS = "qzoom.gate.layers"
@@ -35,13 +37,24 @@ _RENAMES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"^model\.mm_projector\.0\.", "model.multi_modal_projector.linear_1."),
         (r"^model\.mm_projector\.2\.", "model.multi_modal_projector.linear_2."),
         (r"^model\.vision_tower\.vision_tower\.(?:vision_model\.)?", "model.vision_tower."),
-        # LLaVA in transformers: up to 4.51, then with and without the inner `vision_model`.
+        # LLaVA as transformers saves it, with or without the tower's inner `vision_model`.
         (r"^language_model\.lm_head\.", "lm_head."),
         (r"^language_model\.model\.", "model.language_model."),
-        (r"^(?:model\.)?vision_tower\.vision_model\.", "model.vision_tower."),
+        (r"^(?:model\.)?vision_tower\.(?:vision_model\.)?", "model.vision_tower."),
         (r"^multi_modal_projector\.", "model.multi_modal_projector."),
     )
 )
+
+_SAVED_AS: dict[Family, tuple[tuple[str, str], ...]] = {
+    "qwen2_5_vl": (("model.language_model.", "model."), ("model.visual.", "visual.")),
+    "qwen3_vl": (),
+    "llava": (
+        ("lm_head.", "language_model.lm_head."),
+        ("model.language_model.", "language_model.model."),
+        ("model.vision_tower.", "vision_tower."),
+        ("model.multi_modal_projector.", "multi_modal_projector."),
+    ),
+}
 
 _CLIP_TOWER = re.compile(r"^(?:vision_model\.)?(embeddings|encoder|pre_layrnorm|post_layernorm)\.")
 
@@ -62,6 +75,14 @@ def canonical_tower_name(stored: str) -> str | None:
     if _UNUSED.search(stored) or not _CLIP_TOWER.match(stored):
         return None
     return _CLIP_TOWER.sub(r"model.vision_tower.\1.", stored)
+
+
+def saved_name(name: str, family: Family) -> str:
+    """Name under which transformers stores a tensor of the base model."""
+    for prefix, stored in _SAVED_AS[family]:
+        if name.startswith(prefix):
+            return stored + name.removeprefix(prefix)
+    return name
 
 
 def is_scoring_part(suffix: str) -> bool:
