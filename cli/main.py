@@ -2,7 +2,7 @@
 
 import typer
 
-from cli import ask, data, doctor, trace, train, version
+from cli import ask, data, doctor, evaluate, trace, train, version
 from cli.console import CommandGroup
 
 app = typer.Typer(
@@ -16,6 +16,7 @@ app = typer.Typer(
 app.command()(ask.ask)
 app.command()(trace.trace)
 app.command()(doctor.doctor)
+app.command()(evaluate.evaluate)
 app.command()(version.version)
 app.add_typer(data.app, name="data")
 app.add_typer(train.app, name="train")
