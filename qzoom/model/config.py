@@ -6,6 +6,7 @@ docs/decisions/0002-paper-versus-released.md lists them with their values in bot
 """
 
 import dataclasses
+import math
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -100,7 +101,8 @@ class QZoomConfig:
             _check(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         _check(0 <= self.tau_gate <= 1, "tau_gate", self.tau_gate, "in [0, 1]")
         _check(0 < self.tau_roi < 1, "tau_roi", self.tau_roi, "in (0, 1)")
-        _check(self.roi_margin_cells >= 0, "roi_margin_cells", self.roi_margin_cells, ">= 0")
+        is_finite = 0 <= self.roi_margin_cells < math.inf
+        _check(is_finite, "roi_margin_cells", self.roi_margin_cells, "at least 0 and finite")
         _check(self.min_side_px >= 0, "min_side_px", self.min_side_px, ">= 0")
         for which in ("coarse", "roi"):
             low, high = getattr(self, f"{which}_min_tokens"), getattr(self, f"{which}_max_tokens")
