@@ -156,7 +156,9 @@ class BaseTrainer:
             rates = group_rates(tally)
             row |= {f"{mode}.{group}": rate for group, rate in rates.items()}
             kinds = {name: f"{hits}/{asked}" for name, (hits, asked) in sorted(tally.items())}
-            logger.info("validation %s %s %s", mode, {k: round(v, 3) for k, v in rates.items()}, kinds)
+            logger.info(
+                "validation %s %s %s", mode, {k: round(v, 3) for k, v in rates.items()}, kinds
+            )
         self._append("validation.csv", {"step": self.step, "s": self.clock.elapsed_s, **row})
 
     def _schedule(self, progress: float) -> tuple[Phase, float]:

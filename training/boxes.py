@@ -7,14 +7,20 @@ import math
 import random
 
 from qzoom.data.scene import Box
+from qzoom.model.geometry import cells_to_pixels
 from training.layout import CellBox
-from training.pixels import Grid
+from training.pixels import CELL, Grid
+
+MIN_SIDE_PX = 28
+"""Shortest side of a crop in source pixels (default of QZoomConfig)."""
 
 EVIDENCE_PAD = 0.1
 """Margin around the evidence in cells: a box that cuts the code is worse than one that is large."""
 
 
-def evidence_cells(box: Box, size: tuple[int, int], grid: Grid, pad: float = EVIDENCE_PAD) -> CellBox:
+def evidence_cells(
+    box: Box, size: tuple[int, int], grid: Grid, pad: float = EVIDENCE_PAD
+) -> CellBox:
     """Cells that the evidence touches, at least two.
 
     One lone cell would vanish under the smoothing of the heat map (its peak is 0.2), so the box
@@ -32,7 +38,7 @@ def evidence_cells(box: Box, size: tuple[int, int], grid: Grid, pad: float = EVI
     left, right = max(0, math.floor(x0 - pad)), min(cols, math.ceil(x1 + pad))
     top, bottom = max(0, math.floor(y0 - pad)), min(rows, math.ceil(y1 + pad))
     if (right - left) * (bottom - top) == 1:
-        if (y0 + y1) / 2 - top > 0.5 and bottom < rows:  # noqa: PLR2004 -- the cell's middle
+        if (y0 + y1) / 2 - top > 0.5 and bottom < rows:
             bottom += 1
         elif top > 0:
             top -= 1
@@ -63,11 +69,8 @@ def random_cells(rng: random.Random, grid: Grid) -> CellBox:
 
 
 def to_pixels(cells: CellBox, size: tuple[int, int], grid: Grid) -> tuple[int, int, int, int]:
-    """Crop in source pixels (Q-Zoom, Eq. (7)), truncated to integers."""
-    (width, height), (rows, cols) = size, grid
-    x0, x1 = int(cells[0] * width / cols), int(cells[2] * width / cols)
-    y0, y1 = int(cells[1] * height / rows), int(cells[3] * height / rows)
-    return x0, y0, min(width, x1), min(height, y1)
+    """Crop in source pixels, by the rule that serving uses (Q-Zoom, Eq. (7))."""
+    return cells_to_pixels(cells, grid, size, cell_px=CELL, min_side_px=MIN_SIDE_PX)
 
 
 def contains(outer: tuple[int, int, int, int], inner: Box) -> bool:

@@ -6,12 +6,13 @@ grids are padded and windows become masks. The numbers are the same (tests compa
 Shapes: N pictures, P patches (padded), V visual tokens, R samples, T tokens, D hidden, H heads.
 """
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812 -- the field's name for it
 from torch import Tensor, nn
-from transformers import Qwen2_5_VLForConditionalGeneration
+from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLTextConfig
+from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLVisionConfig
 
 
 def _norm(x: Tensor, module: nn.Module) -> Tensor:
@@ -40,7 +41,7 @@ class VisionForward:
 
     def __init__(self, model: Qwen2_5_VLForConditionalGeneration) -> None:
         self.tower = model.model.visual
-        self.config = model.config.vision_config
+        self.config = cast(Qwen2_5_VLVisionConfig, model.config.vision_config)
 
     def __call__(self, patches_NPX: Tensor, position_NP2: Tensor, window_NP: Tensor) -> Tensor:
         """Encode pictures.
@@ -66,13 +67,14 @@ class VisionForward:
             x = x + self._attend(_norm(x, block.norm1), block.attn, (cos, sin), mask)
             x = x + _swiglu(_norm(x, block.norm2), block.mlp)
         merger = self.tower.merger
-        x = _norm(x, merger.ln_q).unflatten(1, (-1, 4)).flatten(2)
+        x = _norm(x, merger.ln_q).reshape(x.shape[0], x.shape[1] // 4, -1)
         return cast(Tensor, merger.mlp(x))
 
     def _attend(
         self, x: Tensor, attn: nn.Module, rope: tuple[Tensor, Tensor], mask: Tensor | None
     ) -> Tensor:
-        qkv = cast(nn.Linear, attn.qkv)(x).unflatten(-1, (3, self.config.num_heads, -1))
+        packed: Tensor = cast(nn.Linear, attn.qkv)(x)
+        qkv = packed.view(*packed.shape[:2], 3, self.config.num_heads, -1)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         q, k = _rotate(q, *rope), _rotate(k, *rope)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
@@ -85,10 +87,10 @@ class TextForward:
     def __init__(self, model: Qwen2_5_VLForConditionalGeneration) -> None:
         self.text = model.model.language_model
         self.lm_head = model.lm_head
-        config = model.config.text_config
+        config = cast(Qwen2_5_VLTextConfig, model.config.text_config)
         self.num_heads = config.num_attention_heads
-        self.num_kv_heads = config.num_key_value_heads
-        section = config.rope_parameters["mrope_section"]
+        self.num_kv_heads = config.num_key_value_heads or self.num_heads
+        section = cast(dict[str, Any], config.rope_parameters)["mrope_section"]
         self.axis = torch.arange(3).repeat_interleave(torch.tensor(section))
 
     def rope(self, position_3RT: Tensor) -> tuple[Tensor, Tensor]:
@@ -136,4 +138,4 @@ class TextForward:
 
     @staticmethod
     def _heads(x: Tensor, count: int) -> Tensor:
-        return x.unflatten(-1, (count, -1)).transpose(1, 2)
+        return x.view(*x.shape[:2], count, -1).transpose(1, 2)

@@ -1,8 +1,9 @@
 """Sequences of the served system, many questions per picture in one training sample.
 
-A sample is a tree of segments: [prompt up to the image] -> [RoI block] -> [question and answer] -> next
-turn. A token sees its own segment and those above it, and positions restart in each branch, so every
-path from the root is exactly one request as qzoom.model lays it out (preset `paper`).
+A sample is a tree of segments: [prompt up to the image] -> [RoI block] -> [question and answer]
+-> next turn. A token sees its own segment and those above it, and positions restart in each
+branch, so every path from the root is exactly one request as qzoom.model lays it out (preset
+`paper`).
 """
 
 from dataclasses import dataclass, field
@@ -159,7 +160,8 @@ class Tree:
                 above[index] |= above[segment.parent]
         number = np.repeat(np.arange(count), [len(s.ids) for s in self.segments])
         tokens = len(number)
-        return above[number][:, number] & np.tri(tokens, dtype=bool)
+        visible: NDArray[np.bool_] = above[number][:, number] & np.tri(tokens, dtype=bool)
+        return visible
 
     def _add(self, segment: Segment) -> int:
         self.segments.append(segment)

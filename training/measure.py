@@ -1,7 +1,7 @@
 """Exact match on fresh pictures.
 
-An answer counts if every token of it, end token included, is the model's first choice given the ones
-before: that is the case exactly when greedy decoding writes the answer.
+An answer counts if every token of it, end token included, is the model's first choice given the
+ones before: that is the case exactly when greedy decoding writes the answer.
 """
 
 from collections import defaultdict
@@ -37,13 +37,14 @@ def exact_match(
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     at = 0
     for sample in samples:
-        names = dict(sample.groups)
         for index, segment in enumerate(sample.tree.segments):
             length = sum(label != IGNORE for label in segment.labels)
             if not length:
                 continue
-            counts[names[index]][0] += all(right[at : at + length])
-            counts[names[index]][1] += 1
+            question = sample.asked[index]
+            name = f"{question.group}/{question.kind}"
+            counts[name][0] += all(right[at : at + length])
+            counts[name][1] += 1
             at += length
     return {name: (hits, total) for name, (hits, total) in counts.items()}
 

@@ -1,7 +1,7 @@
 """The built-in model's architecture: a real Qwen2.5-VL, small enough for two CPU cores."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
@@ -36,7 +36,10 @@ def base_config(size: ModelSize, tokenizer: PreTrainedTokenizerBase) -> Qwen2_5_
         size: Widths and depths.
         tokenizer: Gives vocabulary size and the ids of Qwen's special tokens.
     """
-    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in tokenizer.all_special_tokens}
+    ids = {
+        token: cast(int, tokenizer.convert_tokens_to_ids(token))
+        for token in tokenizer.all_special_tokens
+    }
     text: dict[str, Any] = {
         "vocab_size": len(tokenizer),
         "hidden_size": size.hidden_size,
@@ -79,11 +82,12 @@ def base_config(size: ModelSize, tokenizer: PreTrainedTokenizerBase) -> Qwen2_5_
 def new_model(config: Qwen2_5_VLConfig, seed: int) -> Qwen2_5_VLForConditionalGeneration:
     """A randomly initialised base model; equal seeds give equal weights."""
     torch.manual_seed(seed)
-    model = Qwen2_5_VLForConditionalGeneration(config).float()
+    config.dtype = "float32"
+    model = Qwen2_5_VLForConditionalGeneration(config)
     for name, parameter in model.named_parameters():
         # transformers' 0.02 is meant for widths of thousands; 1/sqrt(fan in) suits 128.
-        if parameter.ndim >= 2 and "embed_tokens" not in name:  # noqa: PLR2004
+        if parameter.ndim >= 2 and "embed_tokens" not in name:
             fan_in = parameter[0].numel()
             torch.nn.init.normal_(parameter, std=fan_in**-0.5 * 0.7)
     torch.nn.init.normal_(model.model.language_model.embed_tokens.weight, std=0.5)
-    return model
+    return cast(Qwen2_5_VLForConditionalGeneration, model)

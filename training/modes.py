@@ -3,6 +3,7 @@
 item    one item shown natively (about 9 visual tokens)     direct
 small   1-4 items shown natively (at most 36 tokens)        direct
 coarse  a full scene under the coarse budget                direct
+ask     the same with questions that it cannot answer too   direct (gate and RPN)
 zoom    the same, with crops on the coarse grid             zoom
 full    a full scene at native size                         direct (later stages; seldom)
 """
@@ -24,7 +25,7 @@ from training.boxes import contains, evidence_cells, proposed_cells, random_cell
 from training.layout import Prompts, Tree
 from training.pixels import Grid, patches, token_grid
 
-Mode = Literal["item", "small", "coarse", "zoom", "full"]
+Mode = Literal["item", "small", "coarse", "ask", "zoom", "full"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,22 @@ class Sample:
 
     tree: Tree
     views: list[View]
-    groups: list[tuple[int, str]]
-    """(segment, "group/kind") of every question, for reports."""
+    scene: Scene
+    image: Image.Image
+    asked: dict[int, Question]
+    """Question of each segment that holds one."""
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """(width, height) of the source picture."""
+        return self.scene.width, self.scene.height
+
+
+def make_view(
+    scene: Scene, image: Image.Image, view_px: tuple[float, float, float, float], grid: Grid
+) -> View:
+    """Encode a picture that shows the part `view_px` of a scene."""
+    return View(grid, patches(image, grid), aux_labels(scene, view_px, grid))
 
 
 def make_sample(seed: int, mode: Mode, prompts: Prompts, budgets: Budgets, plain: bool) -> Sample:
@@ -80,20 +95,20 @@ class _Builder:
         self.image = render(self.scene)
         self.tree = Tree(prompts)
         self.views: list[View] = []
-        self.groups: list[tuple[int, str]] = []
+        self.asked: dict[int, Question] = {}
 
     def build(self) -> Sample:
         limit = self.budgets.full_max_tokens if self.mode == "full" else self.budgets.max_tokens
         size = (self.scene.width, self.scene.height)
         grid = token_grid(*size, self.budgets.min_tokens, limit)
-        self._add_view(self.image, (0, 0, *size), grid)
+        self.views.append(make_view(self.scene, self.image, (0, 0, *size), grid))
         root = self.tree.add_image(grid, not self.plain and self.rng.random() < 0.1)
         if self.mode == "zoom":
             for item in self.rng.sample(self.scene.items, min(3, len(self.scene.items))):
                 self._add_zoom(root, item, grid)
         else:
             self._add_direct(root)
-        return Sample(self.tree, self.views, self.groups)
+        return Sample(self.tree, self.views, self.scene, self.image, self.asked)
 
     def _scene(self, seed: int) -> Scene:
         if self.mode == "item":
@@ -102,24 +117,19 @@ class _Builder:
             return sample_small_scene(seed, 168, self.rng.randint(1, 4))
         return sample_scene(seed)
 
-    def _add_view(
-        self, image: Image.Image, view_px: tuple[float, float, float, float], grid: Grid
-    ) -> None:
-        labels = aux_labels(self.scene, view_px, grid)
-        self.views.append(View(grid, patches(image, grid), labels))
-
     def _add_direct(self, root: int) -> None:
         """Every answerable code question kind and a few about looks."""
         reads_all = self.mode != "coarse"
         items = [i for i in self.scene.items if reads_all or not i.is_small]
         self.rng.shuffle(items)
         parent = root
-        num_codes = {"item": 2, "small": 2, "coarse": 3, "full": 4}[self.mode]
+        num_codes = {"item": 2, "small": 2, "coarse": 3, "ask": 4, "full": 4}[self.mode]
         for item in (items * 2)[:num_codes]:
             parent = self._ask(root, parent, "code", item)
         kinds: list[Kind] = list(LOOKING)
         self.rng.shuffle(kinds)
-        for kind in (["which"] if self.mode != "item" else []) + kinds[: 2 if len(items) < 2 else 4]:
+        asked: list[Kind] = ["which"] if self.mode != "item" else []
+        for kind in asked + kinds[: 2 if len(items) < 2 else 4]:
             parent = self._ask(root, parent, kind, None)
 
     def _add_zoom(self, root: int, item: Item, grid: Grid) -> None:
@@ -133,7 +143,7 @@ class _Builder:
             crop[2] - crop[0], crop[3] - crop[1],
             self.budgets.roi_min_tokens, self.budgets.roi_max_tokens,
         )  # fmt: skip
-        self._add_view(self.image.crop(crop), crop, roi)
+        self.views.append(make_view(self.scene, self.image.crop(crop), crop, roi))
         block = self.tree.add_roi(root, roi, cells)
         seen = contains(crop, item.code_px)
         parent = block
@@ -156,7 +166,7 @@ class _Builder:
         follow_up = previous != block and not self.plain and self.rng.random() < 0.08
         text = question.text if self.plain else self._reworded(question.text)
         segment = self.tree.add_question(previous if follow_up else block, text, question.answer)
-        self.groups.append((segment, f"{question.group}/{question.kind}"))
+        self.asked[segment] = question
         return segment
 
     def _is_answerable(self, question: Question) -> bool:

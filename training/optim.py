@@ -19,7 +19,7 @@ def build_optimizers(modules: list[nn.Module], weight_decay: float) -> list[torc
     for module in modules:
         for name, parameter in module.named_parameters():
             outer = any(part in name for part in ("embed", "lm_head", "chars", "shapes", "colours"))
-            hidden_matrix = parameter.ndim == 2 and not outer  # noqa: PLR2004
+            hidden_matrix = parameter.ndim == 2 and not outer
             (hidden if hidden_matrix else rest).append(parameter)
     muon = torch.optim.Muon(
         hidden, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"

@@ -49,8 +49,9 @@ def patches(image: Image.Image, grid: Grid) -> NDArray[np.float32]:
         grid: Its grid of visual tokens.
 
     Returns:
-        [P, 588] patches (channel, row, column), the four of a visual token in a row. One frame only:
-        the processor repeats a still picture, which the patch embedding can fold into its weights.
+        [P, 588] patches (channel, row, column), the four of a visual token in a row. One frame
+        only: the processor repeats a still picture, which the patch embedding folds into its
+        weights.
     """
     rows, cols = grid
     resized = image.resize((cols * CELL, rows * CELL), Image.Resampling.BICUBIC)

@@ -1,4 +1,4 @@
-"""Recipes: YAML files that say how the stages of one model are trained; typed, unknown keys refused."""
+"""Recipes: YAML files that say how a model's stages are trained. Typed, unknown keys refused."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -59,8 +59,6 @@ class BranchRecipe:
 
     steps: int = 1200
     lr: float = 1e-3
-    pictures: int = 3000
-    """Training pictures whose hidden states are cached."""
     batch: int = 32
     """Pictures a step."""
     max_minutes: float = 10.0
@@ -101,7 +99,7 @@ def load_recipe(name_or_path: str) -> Recipe:
         raise ValueError(f"no recipe {name_or_path!r}; known: {known}")
     recipe = _build(Recipe, yaml.safe_load(path.read_text()), path.name)
     total = sum(phase.share for phase in recipe.base.phases)
-    if abs(total - 1) > 1e-6:  # noqa: PLR2004
+    if abs(total - 1) > 1e-6:
         raise ValueError(f"{path.name}: shares of base.phases sum to {total}, must be 1")
     return recipe
 
@@ -114,7 +112,9 @@ def _build(kind: type[T], values: Any, where: str) -> T:  # noqa: ANN401 -- pars
     if unknown := sorted(set(values) - names):
         raise ValueError(f"{where}: unknown keys {', '.join(unknown)}")
     hints = get_type_hints(kind)
-    built = {name: _convert(hints[name], value, f"{where}.{name}") for name, value in values.items()}
+    built = {
+        name: _convert(hints[name], value, f"{where}.{name}") for name, value in values.items()
+    }
     try:
         return kind(**built)
     except TypeError as error:

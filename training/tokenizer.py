@@ -1,8 +1,9 @@
-"""The built-in model's tokenizer: whole words of the templates, digits, single characters.
+r"""The built-in model's tokenizer: whole words of the templates, digits, single characters.
 
-A word carries the space before it ("\\u2581red"), as in SentencePiece, also at the start of a text;
-digits never do, so a code is read and written character by character and decodes without spaces.
-Words that the templates do not know fall apart into characters; nothing is unknown but exotic signs.
+A word carries the space before it ("\u2581red"), as in SentencePiece, also at the start of a
+text; digits never do, so a code is read and written character by character and decodes without
+spaces. Words that the templates do not know fall apart into characters; only exotic signs are
+unknown.
 """
 
 import re
@@ -78,7 +79,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.add_special_tokens(
         [AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS]
     )
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         unk_token=UNKNOWN,
         eos_token="<|im_end|>",

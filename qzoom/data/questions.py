@@ -135,13 +135,15 @@ def _count(rng: random.Random, scene: Scene, item: Item) -> Question:
 
 def _exists(rng: random.Random, scene: Scene, item: Item) -> Question:
     colour, shape = item.colour, item.shape
-    if rng.random() < 0.55:
+    pairs = {(i.colour, i.shape) for i in scene.items}
+    if rng.random() < 0.5:
         # Mostly pairs of a colour and a shape that are both there, so that half a look is no help.
-        colour = rng.choice([i.colour for i in scene.items])
-        shape = rng.choice([i.shape for i in scene.items])
-        if rng.random() < 0.3:
-            colour = rng.choice(sorted(COLOURS))
-    there = any((i.colour, i.shape) == (colour, shape) for i in scene.items)
+        colours, shapes = {c for c, _ in pairs}, {s for _, s in pairs}
+        absent = sorted((c, s) for c in colours for s in shapes if (c, s) not in pairs)
+        if not absent or rng.random() < 0.3:
+            absent = sorted((c, s) for c in COLOURS for s in SHAPES if (c, s) not in pairs)
+        colour, shape = rng.choice(absent)
+    there = (colour, shape) in pairs
     article = "an" if colour[0] in "aeiou" else "a"
     text = phrase(rng, "exists", ref_a=f"{article} {colour} {shape}")
     return _coarse("exists", text, "yes" if there else "no")

@@ -148,7 +148,7 @@ def _cell_area(size: tuple[int, int], cell: tuple[int, int], num_items: int) -> 
     width, height = size
     if num_items == 1:
         return (0, 0, width, height)
-    if min(size) < 300:  # noqa: PLR2004 -- 2 x 2 layout of the small native pictures
+    if min(size) < 300:
         row, col, rows = cell[0] // 2, cell[1] // 2, 2
     else:
         row, col, rows = cell[0], cell[1], _ROWS

@@ -1,0 +1,115 @@
+"""`qzoom train`: the stages of a model, each resumable."""
+
+import dataclasses
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.pretty import pprint
+
+if TYPE_CHECKING:
+    from training.recipe import Recipe
+
+app = typer.Typer(help="Train a model, stage by stage.", no_args_is_help=True)
+_console = Console()
+
+RecipeOption = Annotated[str, typer.Option(help="Name of a recipe, or path of a YAML file.")]
+OutOption = Annotated[Path | None, typer.Option(help="Run folder; runs/<recipe> if not given.")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")]
+MinutesOption = Annotated[float | None, typer.Option(help="Replaces the recipe's max_minutes.")]
+
+
+def _open(name: str, out: Path | None) -> tuple["Recipe", Path]:
+    from training.recipe import load_recipe  # noqa: PLC0415 -- torch only where needed
+
+    logging.basicConfig(
+        level=logging.INFO, format="%(message)s", handlers=[RichHandler(show_path=False)]
+    )
+    try:
+        recipe = load_recipe(name)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    return recipe, out or Path("runs") / recipe.name
+
+
+@app.command()
+def base(
+    recipe: RecipeOption = "built-in",
+    out: OutOption = None,
+    resume: ResumeOption = False,
+    max_minutes: MinutesOption = None,
+) -> None:
+    """Train the base model from nothing."""
+    from training.base import BaseTrainer  # noqa: PLC0415
+
+    plan, folder = _open(recipe, out)
+    if max_minutes is not None:
+        changed = dataclasses.replace(plan.base, max_minutes=max_minutes)
+        plan = dataclasses.replace(plan, base=changed)
+    pprint(plan, console=_console)
+    trainer = BaseTrainer(plan, folder / "base")
+    if resume:
+        trainer.resume()
+    trainer.run()
+
+
+@app.command()
+def rpn(
+    recipe: RecipeOption = "built-in", out: OutOption = None, resume: ResumeOption = False
+) -> None:
+    """Train the region proposal branch on a trained base."""
+    from training.rpn import RpnTrainer  # noqa: PLC0415
+
+    plan, folder = _open(recipe, out)
+    pprint(plan.rpn, console=_console)
+    trainer = RpnTrainer(plan, folder / "base", folder / "rpn")
+    if resume:
+        trainer.resume()
+    trainer.run()
+
+
+@app.command()
+def gate(
+    recipe: RecipeOption = "built-in", out: OutOption = None, resume: ResumeOption = False
+) -> None:
+    """Train the gate on a trained base."""
+    from training.gate import GateTrainer  # noqa: PLC0415
+
+    plan, folder = _open(recipe, out)
+    pprint(plan.gate, console=_console)
+    trainer = GateTrainer(plan, folder / "base", folder / "gate")
+    if resume:
+        trainer.resume()
+    trainer.run()
+
+
+@app.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="Folder to write the checkpoint to.")],
+    recipe: RecipeOption = "built-in",
+    out: OutOption = None,
+) -> None:
+    """Write base, RPN and gate as one folder that serving and transformers open."""
+    from training.export import export_model  # noqa: PLC0415
+
+    plan, folder = _open(recipe, out)
+    export_model(plan, folder, model)
+    _console.print(f"wrote {model}")
+
+
+@app.command()
+def measure(
+    recipe: RecipeOption = "built-in",
+    out: OutOption = None,
+    pictures: Annotated[int, typer.Option(min=1, help="Test pictures.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Number of the test set.")] = 0,
+) -> None:
+    """Measure the trained stages on pictures of the test split."""
+    from training.report import measure_run  # noqa: PLC0415
+
+    plan, folder = _open(recipe, out)
+    for line in measure_run(plan, folder, pictures, seed):
+        _console.print(line)

@@ -1,0 +1,157 @@
+"""The loop that trains a branch: fresh pictures, frozen base, decay to zero, resumable."""
+
+import logging
+import time
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from qzoom.data.splits import Split, scene_seed
+from training.batch import Forward, collate
+from training.branches import Branch, SplitStates, split_states
+from training.checkpoint import load_state, save_state
+from training.clock import Clock
+from training.layout import Prompts
+from training.model_config import base_config, new_model
+from training.modes import make_sample
+from training.pixels import CELL
+from training.recipe import BranchRecipe, Recipe
+from training.tokenizer import build_tokenizer
+
+logger = logging.getLogger(__name__)
+
+LOG_EVERY_STEPS = 20
+FIRST_INDEX = {"rpn": 1 << 36, "gate": 1 << 37}
+"""First picture of each stage in the training split: none that the base has seen."""
+
+
+def load_base(recipe: Recipe, base: Path) -> tuple[Forward, Prompts]:
+    """Open the trained base of a run, frozen.
+
+    Raises:
+        ValueError: If the folder holds no checkpoint.
+    """
+    state = load_state(base)
+    if state is None:
+        raise ValueError(f"{base} holds no base checkpoint; run `qzoom train base` first")
+    tokenizer = build_tokenizer()
+    model = new_model(base_config(recipe.size, tokenizer), recipe.seed)
+    model.load_state_dict(state["model"])
+    model.train(False)
+    model.requires_grad_(False)
+    return Forward(model), Prompts(tokenizer)
+
+
+class BranchTrainer(ABC):
+    """Common part of `qzoom train rpn` and `qzoom train gate`.
+
+    Args:
+        recipe: What to train and how.
+        base: Folder of the trained base.
+        out: Folder of the branch's checkpoint.
+    """
+
+    name: str
+
+    def __init__(self, recipe: Recipe, base: Path, out: Path) -> None:
+        torch.set_num_threads(recipe.threads)
+        torch.manual_seed(recipe.seed)
+        self.recipe, self.out = recipe, out
+        self.plan: BranchRecipe = getattr(recipe, self.name)
+        self.forward, self.prompts = load_base(recipe, base)
+        self.branch = self.build()
+        self.optimizer = torch.optim.AdamW(
+            self.branch.parameters(), betas=(0.9, 0.98), weight_decay=0.01
+        )
+        self.step, self.spent_s = 0, 0.0
+
+    @abstractmethod
+    def build(self) -> Branch:
+        """A fresh branch."""
+
+    @abstractmethod
+    def loss(self, states: SplitStates) -> Tensor:
+        """Loss of a batch."""
+
+    @abstractmethod
+    def measure(self, states: SplitStates) -> dict[str, tuple[float, int]]:
+        """Figures of a batch: name -> (sum, count)."""
+
+    def states(self, split: Split, first: int, count: int, plain: bool) -> SplitStates:
+        """States after layer B of `count` pictures."""
+        budgets = self.recipe.budgets
+        samples = [
+            make_sample(scene_seed(split, first + i), "ask", self.prompts, budgets, plain)
+            for i in range(count)
+        ]
+        # Samples with a system turn have their image elsewhere: keep the larger part.
+        start = samples[0].tree.image_start
+        samples = [s for s in samples if s.tree.image_start == start]
+        batch = collate(samples, self.prompts, self.recipe.size.window_px // CELL)
+        return split_states(self.forward, batch, self.recipe.split_layer)
+
+    def resume(self) -> bool:
+        """Go on from the checkpoint in `out`; False if there is none."""
+        state = load_state(self.out)
+        if state is None:
+            return False
+        self.branch.load_state_dict(state["branch"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.spent_s = state["step"], state["elapsed_s"]
+        return True
+
+    def run(self) -> dict[str, float]:
+        """Train to the end of the schedule; returns the figures on validation pictures."""
+        by_steps = Clock("steps", self.plan.steps)
+        by_time = Clock("wall", self.plan.max_minutes * 60, self.spent_s)
+        last_saved = time.monotonic()
+        losses: list[float] = []
+        while (progress := max(by_steps.progress(self.step), by_time.progress(self.step))) < 1:
+            lr = self.plan.lr * (1 - progress) * min(1.0, (self.step + 1) / 30)
+            for group in self.optimizer.param_groups:
+                group["lr"] = lr
+            first = FIRST_INDEX[self.name] + self.step * self.plan.batch
+            loss = self.loss(self.states("train", first, self.plan.batch, plain=False))
+            self.optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss)
+            self.optimizer.step()
+            self.step += 1
+            losses.append(loss.item())
+            if self.step % LOG_EVERY_STEPS == 0:
+                mean, left = sum(losses) / len(losses), by_time.elapsed_s * (1 / progress - 1) / 60
+                logger.info(
+                    "%s step %d loss %.4f lr %.2e, %.1f min left",
+                    self.name, self.step, mean, lr, left,
+                )  # fmt: skip
+                losses = []
+            if time.monotonic() - last_saved > 60:
+                self._save(by_time.elapsed_s)
+                last_saved = time.monotonic()
+        self._save(by_time.elapsed_s)
+        return self.validate()
+
+    @torch.no_grad()
+    def validate(self, pictures: int = 240) -> dict[str, float]:
+        """Figures on validation pictures."""
+        sums: dict[str, list[float]] = {}
+        for first in range(0, pictures, 24):
+            states = self.states("val", (1 << 30) + first, 24, plain=True)
+            for name, (value, count) in self.measure(states).items():
+                total = sums.setdefault(name, [0.0, 0.0])
+                total[0] += value
+                total[1] += count
+        figures = {name: value / count for name, (value, count) in sums.items() if count}
+        counts = {name: int(count) for name, (_, count) in sums.items()}
+        logger.info("%s validation %s n %s", self.name, figures, counts)
+        return figures
+
+    def _save(self, elapsed_s: float) -> None:
+        state = {
+            "branch": self.branch.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "elapsed_s": elapsed_s,
+        }
+        save_state(self.out, state)
