@@ -9,7 +9,6 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from gateway.edge import Edge
-from gateway.rest.body import BodyTooLarge, DrainingRefusal
 from gateway.rest.chat import chat_endpoint
 from gateway.rest.errors import error_response
 from gateway.rest.openapi import CHAT_OPENAPI, add_request_schema
@@ -117,8 +116,6 @@ def _add_probes(app: FastAPI, probes: Probes) -> None:
 def _add_error_handlers(app: FastAPI, edge: Edge) -> None:
     async def known(_request: Request, error: Exception) -> Response:
         assert isinstance(error, QZoomError)
-        if isinstance(error, BodyTooLarge):
-            return DrainingRefusal(error)
         return error_response(error)
 
     async def http(request: Request, error: Exception) -> Response:

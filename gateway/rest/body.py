@@ -6,22 +6,14 @@ from collections.abc import AsyncIterator
 from typing import Any, NoReturn
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse
-from starlette.types import Receive, Scope, Send
 
-from gateway.rest.errors import error_response
 from qzoom.errors import InvalidRequest, TooLarge, UnsupportedMedia
 
 READ_TIMEOUT_S = 60.0
-DRAIN_TIMEOUT_S = 10.0
 MAX_VALUES = 200_000
 """JSON values in a body; a few bytes of text can cost a hundred of memory each."""
 LARGE_BYTES = 256 * 1024
 """A body from this size is parsed off the event loop."""
-
-
-class BodyTooLarge(TooLarge):
-    """The body is refused before it is read; the response must drain it."""
 
 
 async def read_json(request: Request, max_bytes: int) -> dict[str, Any]:
@@ -29,10 +21,11 @@ async def read_json(request: Request, max_bytes: int) -> dict[str, Any]:
 
     Args:
         request: Whose body was not touched yet.
-        max_bytes: Longest body; of a longer one no more than this is ever held.
+        max_bytes: Longest body; of a longer one no more than this is ever held. What the client
+            still sends after the refusal, the HTTP server reads and forgets.
 
     Raises:
-        BodyTooLarge: If the body is longer, as soon as that is known.
+        TooLarge: If the body is longer, as soon as that is known.
         InvalidRequest: If it is not one strict JSON object, or does not arrive in time.
         UnsupportedMedia: If it claims to be something else than JSON.
     """
@@ -63,14 +56,14 @@ def _check_headers(request: Request, max_bytes: int) -> None:
         )
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length[:20]) > max_bytes:
-        raise BodyTooLarge(f"the body has {length[:20]} bytes, at most {max_bytes}")
+        raise TooLarge(f"the body has {length[:20]} bytes, at most {max_bytes}")
 
 
 async def _read(chunks: AsyncIterator[bytes], max_bytes: int) -> bytes:
     body = bytearray()
     async for chunk in chunks:
         if len(body) + len(chunk) > max_bytes:
-            raise BodyTooLarge(f"the body has more than {max_bytes} bytes, at most {max_bytes}")
+            raise TooLarge(f"the body has more than {max_bytes} bytes")
         body += chunk
     return bytes(body)
 
@@ -111,36 +104,3 @@ def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise InvalidRequest(f"the body has the number {name}, which is not JSON")
-
-
-class DrainingRefusal(JSONResponse):
-    """Answers at once, then reads and forgets what the client still sends, for a while.
-
-    A client that writes its whole body before it reads would otherwise meet a closed connection
-    instead of the answer.
-    """
-
-    def __init__(self, error: BodyTooLarge) -> None:
-        plain = error_response(error)
-        super().__init__(None, plain.status_code, {"connection": "close"})
-        self.body = bytes(plain.body)
-        self.headers["content-length"] = str(len(self.body))
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the answer, drain, end."""
-        del scope
-        await send(
-            {
-                "type": "http.response.start",
-                "status": self.status_code,
-                "headers": self.raw_headers,
-            }
-        )
-        await send({"type": "http.response.body", "body": self.body, "more_body": True})
-        try:
-            async with asyncio.timeout(DRAIN_TIMEOUT_S):
-                while (await receive()).get("more_body", False):
-                    pass
-        except TimeoutError:
-            pass
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
