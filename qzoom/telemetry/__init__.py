@@ -2,9 +2,7 @@
 
 A gateway builds one `GatewayTelemetry` and covers each request:
 
-    with telemetry.request(
-        request.request_id, request.protocol, request.trace, request.model
-    ) as told:
+    with telemetry.request(request.request_id, request.trace, request.model) as told:
         context = Context(request.request_id, request.deadline, told.headers)
         with told.step(Span.IMAGE_DECODE): ...
         with told.call(Span.GATE_PREFILL) as call:

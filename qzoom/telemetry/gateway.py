@@ -209,8 +209,7 @@ class RequestTelemetry:
         """Count, log and store the request; called once, by `GatewayTelemetry.request`."""
         duration_ms = (time.perf_counter() - self._started) * 1e3
         self.set({Attribute.OUTCOME: outcome})
-        protocol = str(self._attributes[Attribute.PROTOCOL])
-        self._metrics.add(Metric.REQUESTS, protocol, self._route, outcome)
+        self._metrics.add(Metric.REQUESTS, self._route, outcome)
         fields = self._attributes | {Attribute.DURATION_MS: round(duration_ms, 3)}
         self._gateway.log.info(Event.REQUEST_DONE, self.request_id, self.trace_id, fields)
         self._gateway.traces.add(
@@ -241,7 +240,7 @@ class GatewayTelemetry:
 
     @contextmanager
     def request(
-        self, request_id: str, protocol: str, headers: Mapping[str, str], model: str
+        self, request_id: str, headers: Mapping[str, str], model: str
     ) -> Iterator[RequestTelemetry]:
         """Cover one request; an exception that leaves the block becomes its outcome.
 
@@ -249,7 +248,6 @@ class GatewayTelemetry:
 
         Args:
             request_id: Our id of the request.
-            protocol: `rest` or `grpc`.
             headers: W3C trace context that the client sent, lower-case names; may be empty.
             model: Name of the model that answers.
 
@@ -261,7 +259,6 @@ class GatewayTelemetry:
             request.set(
                 {
                     Attribute.REQUEST_ID: request_id,
-                    Attribute.PROTOCOL: protocol,
                     Attribute.GEN_AI_OPERATION: "chat",
                     Attribute.GEN_AI_MODEL: model,
                 }

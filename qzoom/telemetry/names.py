@@ -54,7 +54,6 @@ class Attribute(_Name):
     """Attributes of spans and fields of log lines."""
 
     REQUEST_ID = "qzoom.request_id", "Our id of the request, as answered to the client"
-    PROTOCOL = "qzoom.protocol", "`rest` or `grpc`"
     OUTCOME = "qzoom.outcome", "`ok`, or the code of the error that the client got"
     ROUTE = "qzoom.route", "`direct` or `zoom`: the route that was taken"
     P_REFINE = "qzoom.p_refine", "The gate's probability that the coarse picture does not suffice"
@@ -163,8 +162,8 @@ class Metric(Enum):
     REQUESTS = MetricSpec(
         "qzoom_requests_total",
         Kind.COUNTER,
-        "Finished requests by protocol, route (`none` before a decision) and outcome",
-        ("protocol", "route", "outcome"),
+        "Finished requests by route (`none` before a decision) and outcome",
+        ("route", "outcome"),
     )
     REQUEST_SECONDS = _seconds(
         "qzoom_request_seconds", "From the first byte to the last token, answered ones", "route"

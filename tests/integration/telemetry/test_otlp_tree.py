@@ -69,7 +69,7 @@ def exporting(receiver, monkeypatch):
 def test_a_request_is_one_tree_across_two_processes(exporting, monkeypatch):
     monkeypatch.delenv("OTEL_SERVICE_NAME", raising=False)
     gateway = GatewayTelemetry()
-    with gateway.request("r1", "rest", CLIENT, "builtin") as told:
+    with gateway.request("r1", CLIENT, "builtin") as told:
         with told.step(Span.IMAGE_DECODE):
             pass
         with told.call(Span.GATE_PREFILL) as call:
@@ -149,7 +149,7 @@ async def test_a_stream_that_is_closed_early_ends_as_cancelled(exporting):
     gateway = GatewayTelemetry()
 
     async def flow():
-        with gateway.request("r1", "rest", {}, "builtin") as told, told.call(Span.LLM_DECODE):
+        with gateway.request("r1", {}, "builtin") as told, told.call(Span.LLM_DECODE):
             while True:
                 yield "token"
                 await asyncio.sleep(0)

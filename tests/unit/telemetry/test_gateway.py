@@ -22,7 +22,7 @@ def value(gateway, metric, suffix="", **labels):
 
 
 def zoom(gateway, request_id="r1"):
-    with gateway.request(request_id, "rest", {}, "builtin") as told:
+    with gateway.request(request_id, {}, "builtin") as told:
         with told.call(Span.GATE_PREFILL) as call:
             call.replied(TIMING)
         told.gate_decided(0.9, 0.5, is_open=True)
@@ -48,7 +48,7 @@ def test_a_waterfall_holds_what_the_stage_said(gateway):
 
 def test_counts_follow_a_zoomed_request(gateway):
     zoom(gateway)
-    assert value(gateway, Metric.REQUESTS, protocol="rest", route="zoom", outcome="ok") == 1
+    assert value(gateway, Metric.REQUESTS, route="zoom", outcome="ok") == 1
     assert value(gateway, Metric.GATE_DECISIONS, decision="open") == 1
     assert value(gateway, Metric.GATE_SCORE, "_sum") == pytest.approx(0.9)
     assert value(gateway, Metric.STAGE_QUEUE, "_sum", stage="gate.prefill") == 0.25
@@ -63,11 +63,11 @@ def test_counts_follow_a_zoomed_request(gateway):
 def test_a_refused_request_counts_by_its_code(gateway):
     with (
         pytest.raises(Overloaded),
-        gateway.request("r1", "rest", {}, "builtin") as told,
+        gateway.request("r1", {}, "builtin") as told,
         told.call(Span.ENCODER_COARSE),
     ):
         raise Overloaded("full")
-    assert value(gateway, Metric.REQUESTS, protocol="rest", route="none", outcome="overloaded") == 1
+    assert value(gateway, Metric.REQUESTS, route="none", outcome="overloaded") == 1
     assert value(gateway, Metric.STAGE_ERRORS, stage="encoder.coarse", code="overloaded") == 1
     assert value(gateway, Metric.REQUEST_SECONDS, "_count", route="none") == 0
     assert value(gateway, Metric.IN_FLIGHT) == 0
@@ -75,7 +75,7 @@ def test_a_refused_request_counts_by_its_code(gateway):
 
 
 def test_degrading_and_running_again_are_counted(gateway):
-    with gateway.request("r1", "rest", {}, "builtin") as told:
+    with gateway.request("r1", {}, "builtin") as told:
         told.degraded(Span.RPN_PROPOSE, Overloaded("full"))
         told.rerun()
         told.rerun()
@@ -89,12 +89,12 @@ def test_degrading_and_running_again_are_counted(gateway):
 def test_a_clients_trace_goes_on_and_a_new_one_begins_without(gateway):
     trace_id = "0af7651916cd43dd8448eb211c80319c"
     headers = {"traceparent": f"00-{trace_id}-b7ad6b7169203331-01", "tracestate": "a=1"}
-    with gateway.request("r1", "rest", headers, "builtin") as told:
+    with gateway.request("r1", headers, "builtin") as told:
         assert told.trace_id == trace_id
         assert told.headers == headers
     fresh = set()
     for broken in ({}, {"traceparent": "rubbish"}, {"traceparent": f"00-{'0' * 32}-0-01"}):
-        with gateway.request("r2", "rest", broken, "builtin") as told:
+        with gateway.request("r2", broken, "builtin") as told:
             assert told.headers["traceparent"].split("-")[1] == told.trace_id
             fresh.add(told.trace_id)
     assert len(fresh) == 3

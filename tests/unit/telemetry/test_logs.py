@@ -48,7 +48,7 @@ def test_building_a_log_again_does_not_double_its_lines():
 
 def test_a_defect_is_logged_with_its_traceback_and_as_an_internal_error(capsys):
     gateway = GatewayTelemetry()
-    with pytest.raises(ZeroDivisionError), gateway.request("r1", "rest", {}, "builtin"):
+    with pytest.raises(ZeroDivisionError), gateway.request("r1", {}, "builtin"):
         raise ZeroDivisionError
     defect, done = lines(capsys.readouterr().err)
     assert defect["event"] == "internal.error"

@@ -27,8 +27,8 @@ def test_two_gateways_add_up_in_the_exposition():
     one.observe(Metric.STAGE_COMPUTE, 0.003, "gate.prefill")
     two.observe(Metric.STAGE_COMPUTE, 0.3, "gate.prefill")
     two.observe(Metric.STAGE_COMPUTE, 99.0, "llm.decode")
-    one.add(Metric.REQUESTS, "rest", "zoom", "ok")
-    two.add(Metric.REQUESTS, "rest", "zoom", "ok", by=2)
+    one.add(Metric.REQUESTS, "zoom", "ok")
+    two.add(Metric.REQUESTS, "zoom", "ok", by=2)
     one.add(Metric.IN_FLIGHT)
     two.add(Metric.IN_FLIGHT, by=4)
     seen = scrape(merge([one.snapshot(), two.snapshot()]))
@@ -37,7 +37,7 @@ def test_two_gateways_add_up_in_the_exposition():
     assert seen["qzoom_stage_compute_seconds_sum", gate] == pytest.approx(0.303)
     assert seen["qzoom_stage_compute_seconds_bucket", (("le", "0.005"), *gate)] == 1
     assert seen["qzoom_stage_compute_seconds_bucket", (("le", "+Inf"), *gate)] == 2
-    answered = (("outcome", "ok"), ("protocol", "rest"), ("route", "zoom"))
+    answered = (("outcome", "ok"), ("route", "zoom"))
     decode = (("le", "60.0"), ("stage", "llm.decode"))
     assert seen["qzoom_stage_compute_seconds_bucket", decode] == 0
     assert seen["qzoom_requests_total", answered] == 3
@@ -66,14 +66,12 @@ def test_a_snapshot_travels_and_stays_as_it_was():
 def test_a_restarted_gateway_makes_no_counter_fall():
     ledger = MetricsLedger()
     before = MetricsRegistry()
-    before.add(Metric.REQUESTS, "grpc", "direct", "ok", by=7)
+    before.add(Metric.REQUESTS, "direct", "ok", by=7)
     ledger.put(before.snapshot())
     after = MetricsRegistry()
-    after.add(Metric.REQUESTS, "grpc", "direct", "ok")
+    after.add(Metric.REQUESTS, "direct", "ok")
     ledger.put(after.snapshot())
-    assert (
-        value(ledger.total(), Metric.REQUESTS, protocol="grpc", route="direct", outcome="ok") == 8
-    )
+    assert value(ledger.total(), Metric.REQUESTS, route="direct", outcome="ok") == 8
 
 
 def test_newer_snapshots_replace_older_ones():
