@@ -2,7 +2,7 @@
 
 import typer
 
-from cli import ask, data, doctor, evaluate, trace, train, version
+from cli import ask, bench, data, doctor, evaluate, trace, train, version
 from cli.console import CommandGroup
 
 app = typer.Typer(
@@ -18,5 +18,6 @@ app.command()(trace.trace)
 app.command()(doctor.doctor)
 app.command()(evaluate.evaluate)
 app.command()(version.version)
+app.add_typer(bench.app, name="bench")
 app.add_typer(data.app, name="data")
 app.add_typer(train.app, name="train")
