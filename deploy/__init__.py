@@ -1,0 +1,1 @@
+"""Putting the system together: one application, locally or on a cluster."""

@@ -250,6 +250,8 @@ class Token:
         text: Text that became certain with this step; may be empty.
         ids: Tokens drawn since the last message.
         finish: Why the answer ended; None while it goes on.
+        prompt_tokens: Length of the sequence before the answer, visual tokens included; in the
+            first message only.
         resume: Time of the resumed prefill, in the first message only.
         decode: Time of decoding, in the last message only.
     """
@@ -257,5 +259,6 @@ class Token:
     text: str
     ids: tuple[int, ...]
     finish: FinishReason | None = None
+    prompt_tokens: int | None = None
     resume: Timing | None = None
     decode: Timing | None = None

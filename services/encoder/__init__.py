@@ -1,0 +1,1 @@
+"""The encoder service: pictures and crops to visual tokens."""

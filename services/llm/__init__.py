@@ -1,0 +1,1 @@
+"""The llm service: the layers above B, and the answer."""

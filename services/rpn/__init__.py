@@ -1,0 +1,1 @@
+"""The RPN service: where to look."""

@@ -1,0 +1,260 @@
+"""How does the whole system run on one machine? Its own Ray, and Serve with HTTP and gRPC.
+
+Prints nothing; whoever starts it is told the progress. Other Rays on the machine are not seen, not
+joined and not stopped.
+"""
+
+import os
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import httpx
+
+from deploy.config import AppConfig
+from qzoom.errors import Unavailable
+
+APPLICATION = "qzoom"
+LOOPBACK = "127.0.0.1"
+GRPC_SERVICERS = ("qzoom.pb.qzoom_pb2_grpc.add_QZoomServicer_to_server",)
+POLL_S = 0.25
+READY_TIMEOUT_S = 10.0
+
+ENVIRONMENT = {
+    # Serve's own limit is 2 GiB; pictures are limited far below this by ourselves.
+    "RAY_SERVE_GRPC_MAX_MESSAGE_SIZE": str(32 * 1024 * 1024),
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+"""Read by Ray's processes when they start."""
+
+Phase = Literal["ray", "serve", "services", "ready"]
+
+
+@dataclass(frozen=True, slots=True)
+class LocalConfig:
+    """Where the system listens and what it may take.
+
+    Attributes:
+        app: Model and settings.
+        host: Address of the HTTP port. Anything but a loopback address lets other machines in, on
+            the gRPC port too.
+        port: Of HTTP.
+        grpc_port: Of gRPC.
+        start_timeout_s: Longest time until the system must be ready.
+        object_store_bytes: Shared memory for state in flight.
+    """
+
+    app: AppConfig
+    host: str = LOOPBACK
+    port: int = 8000
+    grpc_port: int = 9000
+    start_timeout_s: float = 180.0
+    object_store_bytes: int = 1024**3
+
+    @property
+    def is_local_only(self) -> bool:
+        """Whether only clients of this machine are served."""
+        return self.host == "localhost" or ip_address(self.host).is_loopback
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What is known while the system starts.
+
+    Attributes:
+        phase: What is being started.
+        elapsed_s: Seconds since the start.
+        services: Whether each deployment runs, as Serve names its state.
+    """
+
+    phase: Phase
+    elapsed_s: float
+    services: Mapping[str, str] = field(default_factory=dict)
+
+
+class LocalSystem:
+    """The system on this machine, from `start` to `stop`; stops itself as a context manager.
+
+    Args:
+        config: Where and what.
+    """
+
+    def __init__(self, config: LocalConfig) -> None:
+        self._config = config
+        self._folder: Path | None = None
+
+    @property
+    def url(self) -> str:
+        """Base URL of REST."""
+        host = self._config.host
+        if host != "localhost" and ip_address(host).is_unspecified:
+            host = LOOPBACK
+        return (
+            f"http://[{host}]:{self._config.port}"
+            if ":" in host
+            else f"http://{host}:{self._config.port}"
+        )
+
+    @property
+    def grpc_target(self) -> str:
+        """Target of a gRPC channel."""
+        return f"{LOOPBACK}:{self._config.grpc_port}"
+
+    def start(self, on_progress: Callable[[Progress], None]) -> dict[str, Any]:
+        """Start everything and wait until questions can be answered.
+
+        Args:
+            on_progress: Called a few times per second.
+
+        Returns:
+            What `/readyz` says: the model, and each service's load time, parameters and memory.
+
+        Raises:
+            Unavailable: If a port is taken, or a service cannot start, or not in time.
+        """
+        began = time.monotonic()
+
+        def tell(phase: Phase, services: Mapping[str, str] | None = None) -> None:
+            on_progress(Progress(phase, time.monotonic() - began, services or {}))
+
+        for port in (self._config.port, self._config.grpc_port):
+            _check_free(self._config.host, port)
+        tell("ray")
+        self._start_ray()
+        tell("serve")
+        self._start_serve()
+        while True:
+            states = _deployment_states()
+            tell("services", states)
+            if states and all(state == "HEALTHY" for state in states.values()):
+                break
+            if time.monotonic() - began > self._config.start_timeout_s:
+                raise Unavailable(
+                    f"not ready after {self._config.start_timeout_s:g} s: "
+                    + ", ".join(f"{name} {state}" for name, state in states.items())
+                )
+            time.sleep(POLL_S)
+        response = httpx.get(f"{self.url}/readyz", timeout=READY_TIMEOUT_S)
+        if response.status_code != httpx.codes.OK:
+            raise Unavailable(f"the gateway is not ready: {response.text}")
+        tell("ready", states)
+        ready: dict[str, Any] = response.json()
+        return ready
+
+    def stop(self) -> None:
+        """Stop what `start` started, requests included. Does nothing the second time."""
+        if self._folder is None:
+            return
+        import ray
+        from ray import serve
+
+        if ray.is_initialized():
+            serve.shutdown()
+            ray.shutdown()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder = None
+
+    def __enter__(self) -> Self:
+        """Nothing is started yet."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop."""
+        self.stop()
+
+    def _start_ray(self) -> None:
+        import ray
+
+        # Unix sockets lie in there, whose paths may have 107 characters.
+        self._folder = Path(tempfile.mkdtemp(prefix="qzoom-"))
+        with _environment(ENVIRONMENT, without=("RAY_ADDRESS",)):
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                object_store_memory=self._config.object_store_bytes,
+                log_to_driver=False,
+                logging_level="ERROR",
+                _node_ip_address=LOOPBACK,
+                _temp_dir=str(self._folder),
+            )
+
+    def _start_serve(self) -> None:
+        from ray import serve
+        from ray.serve.config import HTTPOptions, ProxyLocation, gRPCOptions
+
+        from deploy.app import build
+
+        serve.start(
+            proxy_location=ProxyLocation.HeadOnly,
+            http_options=HTTPOptions(host=self._config.host, port=self._config.port),
+            grpc_options=gRPCOptions(
+                port=self._config.grpc_port, grpc_servicer_functions=list(GRPC_SERVICERS)
+            ),
+        )
+        app = self._config.app
+        gateway = {"local_clients_only": self._config.is_local_only, **app.gateway}
+        target = serve.RunTarget(
+            build(app.model_copy(update={"gateway": gateway})), APPLICATION, route_prefix="/"
+        )
+        serve.run_many(
+            [target],
+            wait_for_ingress_deployment_creation=False,
+            wait_for_applications_running=False,
+        )
+
+
+def _deployment_states() -> dict[str, str]:
+    """Ask Serve how far each deployment is.
+
+    Raises:
+        Unavailable: If one of them failed for good; with Serve's message.
+    """
+    from ray import serve
+    from ray.serve.schema import ApplicationStatus
+
+    application = serve.status().applications.get(APPLICATION)
+    if application is None:
+        return {}
+    if application.status == ApplicationStatus.DEPLOY_FAILED:
+        raise Unavailable(application.message)
+    return {name: state.status.value for name, state in application.deployments.items()}
+
+
+def _check_free(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise Unavailable(f"cannot listen on {host}:{port}: {error.strerror}") from error
+
+
+@contextmanager
+def _environment(values: Mapping[str, str], without: tuple[str, ...]) -> Iterator[None]:
+    """Change the environment for processes that are started meanwhile."""
+    before = {name: os.environ.get(name) for name in (*values, *without)}
+    os.environ.update(values)
+    for name in without:
+        os.environ.pop(name, None)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

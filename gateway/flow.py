@@ -1,0 +1,180 @@
+"""What happens to one request? The method of the paper, one stage call after the other.
+
+Pictures are decoded and encoded coarsely, layers 1..B and the gate run over the prompt, and the
+gate's probability decides: direct, or by way of the RPN and a second, closer look. Then the decoder
+answers from the state that was computed on the way (Q-Zoom, Sec. III-B..D).
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from gateway import route
+from gateway.events import Delta, Event, Finished
+from gateway.images import DecodedImage, ImageDecoder
+from gateway.remote import Reference
+from gateway.stages import Handles, Reply, StageCalls
+from qzoom.contracts.options import Options
+from qzoom.contracts.request import AnswerRequest
+from qzoom.contracts.stages import Context, EncodeCoarse, EncodeRoi, Prefill, Prefilled, Propose
+from qzoom.contracts.status import ModelFacts
+from qzoom.errors import InvalidRequest, QZoomError, StateLost
+from qzoom.telemetry.gateway import GatewayTelemetry, RequestTelemetry
+from qzoom.telemetry.names import Span
+
+ZOOM_SHARE = 0.5
+"""Share of the remaining time that finding and encoding the RoI may take. When it is used up, the
+coarse answer is given, while there is time for it."""
+
+Result = TypeVar("Result")
+
+
+class Flow:
+    """Answers requests with the stages of one application.
+
+    Args:
+        handles: Of the services.
+        facts: Tells what the gateway must know about the model.
+        images: Turns files into pixels.
+        telemetry: Of this gateway.
+    """
+
+    def __init__(
+        self,
+        handles: Handles,
+        facts: Callable[[], Awaitable[ModelFacts]],
+        images: ImageDecoder,
+        telemetry: GatewayTelemetry,
+    ) -> None:
+        self._handles = handles
+        self._facts = facts
+        self._images = images
+        self._telemetry = telemetry
+
+    async def run(self, request: AnswerRequest) -> AsyncGenerator[Event, None]:
+        """Answer one request; closing the generator cancels it and frees its state.
+
+        State that dies with a replica is computed again, once, as long as nothing was sent.
+
+        Yields:
+            `Started`, then `Delta` as often as needed, then `Finished`.
+
+        Raises:
+            QZoomError: Whatever goes wrong, ready to be shown to the caller.
+        """
+        with self._telemetry.request(
+            request.request_id, request.trace, request.model
+        ) as telemetry:
+            with telemetry.step(Span.IMAGE_DECODE):
+                pictures = await self._images.decode(request)
+            may_rerun = True
+            while True:
+                try:
+                    async with aclosing(self._answer(request, pictures, telemetry)) as events:
+                        async for event in events:
+                            may_rerun = False
+                            yield event
+                    return
+                except StateLost:
+                    if not may_rerun:
+                        raise
+                    may_rerun = False
+                    telemetry.rerun()
+
+    async def _answer(
+        self,
+        request: AnswerRequest,
+        pictures: Sequence[DecodedImage],
+        telemetry: RequestTelemetry,
+    ) -> AsyncGenerator[Event, None]:
+        facts, options, num_images = await self._facts(), request.options, len(pictures)
+        context = Context(request.request_id, request.deadline, telemetry.headers)
+        with StageCalls(self._handles, telemetry) as stages:
+            # 1. The whole pictures, coarsely.
+            sources = await _all(stages.put_pixels(picture.pixels) for picture in pictures)
+            whole = EncodeCoarse(context, options.max_visual_tokens)
+            coarse = await _all(stages.encode_coarse(whole, source) for source in sources)
+
+            # 2. Layers 1..B and the gate.
+            prefill = Prefill(
+                context,
+                request.conversation,
+                images=tuple(reply.message for reply in coarse),
+                image_sizes=tuple(picture.size_px for picture in pictures),
+                want_gate=route.asks_gate(options, facts, num_images),
+            )
+            visuals = [buffer for reply in coarse for buffer in reply.buffers]
+            prefilled = await stages.prefill(prefill, visuals)
+            p_refine = prefilled.message.p_refine
+            decision = route.decide(options, facts, num_images, p_refine)
+            telemetry.gate_decided(p_refine, decision.tau_gate, decision.is_open)
+
+            # 3. Zoom: a box from the same state, and its crop from the source picture.
+            look = route.Look()
+            if decision.is_open:
+                look = await self._look(stages, context, options, prefilled, sources, telemetry)
+            tokens = route.visual_tokens(options, facts, coarse, look)
+            started = route.started(decision, look, tokens, telemetry.trace_id)
+            proposal = look.proposed.proposal if look.proposed and look.roi else None
+            telemetry.took_route(started.route, proposal)
+            telemetry.visual_tokens(coarse=tokens.coarse, roi=tokens.roi, spared=tokens.spared)
+
+            # 4. The layers above B, and the answer.
+            message, state = route.resume(request, context, prefilled, coarse, look)
+            prompt_tokens = num_drawn = 0
+            async with aclosing(stages.answer(message, state)) as answer:
+                async for token in answer:
+                    if token.prompt_tokens is not None:
+                        prompt_tokens = token.prompt_tokens
+                        telemetry.first_token()
+                        yield started
+                    num_drawn += len(token.ids)
+                    yield Delta(token.text, len(token.ids))
+            assert token.finish is not None, "the answer ended without a reason"
+            telemetry.answered(
+                prompt_tokens=prompt_tokens, output_tokens=num_drawn, finish=token.finish
+            )
+            yield Finished(
+                token.finish, prompt_tokens, num_drawn, dict(stages.stage_ms), look.degraded
+            )
+
+    async def _look(
+        self,
+        stages: StageCalls,
+        context: Context,
+        options: Options,
+        prefilled: Reply[Prefilled],
+        sources: list[list[Reference]],
+        telemetry: RequestTelemetry,
+    ) -> route.Look:
+        """Find the region and encode it; a failure costs the detail, not the answer."""
+        now = time.time()
+        hurry = replace(context, deadline=now + ZOOM_SHARE * (context.deadline - now))
+        stage, look = Span.RPN_PROPOSE, route.Look()
+        try:
+            ask = Propose(hurry, prefilled.message, options.tau_roi, options.explain)
+            proposed = (await stages.propose(ask, prefilled.buffers)).message
+            look, stage = route.Look(proposed), Span.ENCODER_ROI
+            if proposed.proposal is None:
+                return look
+            crop = EncodeRoi(hurry, proposed.proposal, options.max_roi_tokens)
+            source = sources[proposed.proposal.image]
+            return replace(look, roi=await stages.encode_roi(crop, source))
+        except InvalidRequest:
+            raise
+        except QZoomError as error:
+            telemetry.degraded(stage, error)
+            return replace(look, degraded=f"{stage.value}: {error.code}")
+
+
+async def _all(calls: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
+    """Run calls together; the first failure cancels the others and is raised alone."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(call) for call in calls]
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return [task.result() for task in tasks]

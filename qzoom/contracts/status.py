@@ -1,0 +1,53 @@
+"""What does a running service say about itself? Asked by the gateway, never by clients."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaStatus:
+    """One replica of one service.
+
+    Attributes:
+        service: `encoder`, `gate`, `rpn` or `llm`.
+        replica: Names the replica in logs; unique while it lives.
+        pid: Its process.
+        load_s: Seconds from the start of the replica to its readiness, imports included.
+        parameters: Parameters that it holds.
+        parameter_bytes: Their size.
+        memory_bytes: Resident memory of the process.
+        device: `cpu` or `cuda`.
+        dtype: Element type of the parameters, such as `float32`.
+    """
+
+    service: str
+    replica: str
+    pid: int
+    load_s: float
+    parameters: int
+    parameter_bytes: int
+    memory_bytes: int
+    device: str
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What the gateway must know about the checkpoint; told by the gate service.
+
+    Attributes:
+        family: `qwen2_5_vl`, `qwen3_vl` or `llava`.
+        revision: Content hash of the checkpoint.
+        has_gate: Whether p(refine) can be asked for; without, `auto` always asks the RPN.
+        has_rpn: Whether a region can be proposed; without, only `direct` is possible.
+        tau_gate: Default threshold on p(refine).
+        tau_roi: Default threshold on the heat map.
+        roi_max_tokens: Default budget of an RoI crop, in visual tokens.
+    """
+
+    family: str
+    revision: str
+    has_gate: bool
+    has_rpn: bool
+    tau_gate: float
+    tau_roi: float
+    roi_max_tokens: int

@@ -1,0 +1,1 @@
+"""What the services share: batching, the compute thread, reading state, reporting status."""

@@ -1,0 +1,160 @@
+"""Which waiting requests run together? A bounded queue before one compute thread.
+
+While a batch runs, what arrives waits; when it ends, the next batch takes the waiting in order, as
+many as fit a budget of tokens. So a lone request never waits for company, and under load batches
+fill by themselves. Runs on the event loop of a replica; the computation runs in its thread.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from qzoom.contracts.stages import Timing
+from qzoom.errors import DeadlineExceeded, Overloaded, Unavailable
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+RETRY_AFTER_S = 1.0
+"""What a refused caller is told to wait."""
+
+
+@dataclass(eq=False, slots=True)
+class _Waiting(Generic[Item, Result]):
+    item: Item
+    tokens: int
+    deadline: float
+    arrived: float
+    answer: "asyncio.Future[tuple[Result, Timing]]"
+
+
+class Batcher(Generic[Item, Result]):
+    """Collects single requests into batches for one computation.
+
+    Args:
+        name: Of the stage, for error messages.
+        compute: Runs a batch and returns one result per item, in order. Called in `executor`.
+        executor: One thread that belongs to the replica.
+        max_tokens: Budget of a batch; an item that exceeds it alone runs alone.
+        max_waiting: Most items that may wait; more are refused.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        compute: Callable[[list[Item]], Sequence[Result]],
+        executor: Executor,
+        *,
+        max_tokens: int,
+        max_waiting: int,
+    ) -> None:
+        self._name = name
+        self._compute = compute
+        self._executor = executor
+        self._max_tokens = max_tokens
+        self._max_waiting = max_waiting
+        self._waiting: deque[_Waiting[Item, Result]] = deque()
+        self._arrival = asyncio.Event()
+        self._worker: asyncio.Task[None] | None = None
+
+    async def submit(self, item: Item, tokens: int, deadline: float) -> tuple[Result, Timing]:
+        """Run one item in some batch. A cancelled caller's item is skipped if it still waits.
+
+        Args:
+            item: What to compute.
+            tokens: Its share of the budget.
+            deadline: Unix time in seconds after which nobody waits for the result.
+
+        Returns:
+            The result, and where the time went.
+
+        Raises:
+            Overloaded: If too many items wait already.
+            DeadlineExceeded: If the deadline passes before the item's batch ends.
+            QZoomError: What the computation raised for this item.
+        """
+        if len(self._waiting) >= self._max_waiting:
+            raise Overloaded(
+                f"{self._name}: {len(self._waiting)} requests wait, limit {self._max_waiting}",
+                retry_after_s=RETRY_AFTER_S,
+            )
+        loop = asyncio.get_running_loop()
+        if self._worker is None:
+            self._worker = loop.create_task(self._work(), name=f"{self._name}-batches")
+        waiting = _Waiting[Item, Result](
+            item, tokens, deadline, time.monotonic(), loop.create_future()
+        )
+        self._waiting.append(waiting)
+        self._arrival.set()
+        try:
+            async with asyncio.timeout(max(0.0, deadline - time.time())):
+                return await waiting.answer
+        except TimeoutError:
+            raise DeadlineExceeded(f"{self._name}: the deadline passed in the queue") from None
+        finally:
+            waiting.answer.cancel()
+
+    def close(self) -> None:
+        """Stop; items that still wait fail with `Unavailable`."""
+        if self._worker is not None:
+            self._worker.cancel()
+        for waiting in self._waiting:
+            _fail(waiting, Unavailable(f"{self._name}: the service is stopping"))
+        self._waiting.clear()
+
+    async def _work(self) -> None:
+        while True:
+            batch = self._take()
+            if not batch:
+                self._arrival.clear()
+                await self._arrival.wait()
+                continue
+            await self._run(batch)
+
+    def _take(self) -> list[_Waiting[Item, Result]]:
+        """Take the next batch, leaving out what nobody waits for any more."""
+        batch: list[_Waiting[Item, Result]] = []
+        budget = self._max_tokens
+        while self._waiting:
+            waiting = self._waiting[0]
+            if not waiting.answer.done():
+                if batch and waiting.tokens > budget:
+                    break
+                budget -= waiting.tokens
+                batch.append(waiting)
+            self._waiting.popleft()
+        return batch
+
+    async def _run(self, batch: list[_Waiting[Item, Result]]) -> None:
+        started = time.monotonic()
+        loop = asyncio.get_running_loop()
+        try:
+            results = await loop.run_in_executor(
+                self._executor, self._compute, [w.item for w in batch]
+            )
+            assert len(results) == len(batch), f"{self._name}: a result is missing"
+        except Exception as error:
+            if len(batch) == 1:
+                _fail(batch[0], error)
+                return
+            # One item spoiled the batch: alone, each meets its own fate.
+            for waiting in batch:
+                if not waiting.answer.done():
+                    await self._run([waiting])
+            return
+        compute_s = time.monotonic() - started
+        for waiting, result in zip(batch, results, strict=True):
+            if not waiting.answer.done():
+                timing = Timing(started - waiting.arrived, compute_s, len(batch))
+                waiting.answer.set_result((result, timing))
+
+
+def _fail(waiting: _Waiting[Item, Result], error: Exception) -> None:
+    if not waiting.answer.done():
+        waiting.answer.set_exception(error)
+        # Mark it as seen: its caller may go away before it looks.
+        waiting.answer.exception()

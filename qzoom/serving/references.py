@@ -1,0 +1,43 @@
+"""How does a service read the state that it was handed? By reference, without a copy.
+
+The gateway owns the objects (docs/decisions/0003-state-by-reference.md); a service opens them for
+the time of one call.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from ray.exceptions import ObjectLostError, RayError
+
+from qzoom.contracts.tensors import Buffer
+from qzoom.errors import DeadlineExceeded, StateLost
+
+Reference = Any
+"""A `ray.ObjectRef`; Ray types it by its content."""
+
+
+async def read_buffers(references: Sequence[Reference], deadline: float) -> list[Buffer]:
+    """Open the buffers (or pixels) of one call.
+
+    Args:
+        references: To arrays in the object store.
+        deadline: Unix time in seconds.
+
+    Returns:
+        The arrays in the order of the references; read-only views of shared memory.
+
+    Raises:
+        StateLost: If an object died with its owner or its node.
+        DeadlineExceeded: If they cannot be had in time.
+    """
+    try:
+        async with asyncio.timeout(max(0.0, deadline - time.time())):
+            return list(await asyncio.gather(*references))
+    except TimeoutError:
+        raise DeadlineExceeded("the deadline passed while state was fetched") from None
+    except ObjectLostError as error:
+        raise StateLost("the state of the request was lost") from error
+    except RayError as error:
+        raise StateLost("the state of the request could not be read") from error
