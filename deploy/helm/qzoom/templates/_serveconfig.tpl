@@ -1,0 +1,89 @@
+{{/* The Serve application: what `serveConfigV2` holds, as a dictionary. */}}
+
+{{/* One entry of `deployments`. Call with (dict "root" $ "name" stage "stage" values). */}}
+{{- define "qzoom.deployment" -}}
+{{- $auto := .root.Values.autoscaling -}}
+name: {{ .name }}
+{{- with .stage.maxOngoing }}
+max_ongoing_requests: {{ . }}
+{{- end }}
+graceful_shutdown_timeout_s: {{ .root.Values.edge.requestTimeoutSeconds }}
+autoscaling_config:
+  min_replicas: {{ .stage.replicas.min }}
+  max_replicas: {{ .stage.replicas.max }}
+  target_ongoing_requests: {{ .stage.targetOngoing }}
+  look_back_period_s: {{ $auto.lookBackSeconds }}
+  upscale_delay_s: {{ $auto.upscaleDelaySeconds }}
+  downscale_delay_s: {{ $auto.downscaleDelaySeconds }}
+  {{- if and (eq $auto.policy "backlog") (ne .name "gateway") }}
+  policy: {policy_function: "deploy.autoscaling:{{ .name }}_policy"}
+  {{- end }}
+ray_actor_options:
+  num_cpus: {{ .stage.cpus }}
+  {{- if .stage.gpus }}
+  num_gpus: {{ .stage.gpus }}
+  {{- end }}
+  {{- if gt (len .root.Values.groups) 1 }}
+  label_selector: {"qzoom.io/group": {{ .stage.group | quote }}}
+  {{- end }}
+{{- with .stage.userConfig }}
+user_config:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{- define "qzoom.serveConfig" -}}
+proxy_location: EveryNode
+http_options:
+  host: 0.0.0.0
+  port: {{ .Values.edge.httpPort }}
+  request_timeout_s: {{ .Values.edge.requestTimeoutSeconds }}
+  keep_alive_timeout_s: {{ .Values.edge.keepAliveTimeoutSeconds }}
+grpc_options:
+  port: {{ .Values.edge.grpcPort }}
+  request_timeout_s: {{ .Values.edge.requestTimeoutSeconds }}
+  grpc_servicer_functions:
+    - qzoom.pb.qzoom_pb2_grpc.add_QZoomServicer_to_server
+logging_config:
+  encoding: JSON
+  enable_access_log: false
+applications:
+  - name: qzoom
+    route_prefix: /
+    import_path: deploy.app:build
+    args:
+      {{- include "qzoom.appArgs" . | nindent 6 }}
+    deployments:
+      {{- range $name, $stage := .Values.stages }}
+      - {{- include "qzoom.deployment" (dict "root" $ "name" $name "stage" $stage) | nindent 8 }}
+      {{- end }}
+{{- end -}}
+
+{{/* Fields of deploy.config.AppConfig. What Ray reserves is told to the settings as well, so that a
+     service knows its share. */}}
+{{- define "qzoom.appArgs" -}}
+{{- with .Values.model -}}
+model: {{ .path | quote }}
+{{- with .name }}
+model_name: {{ . | quote }}
+{{- end }}
+{{- with .base }}
+base: {{ . | quote }}
+{{- end }}
+{{- with .preset }}
+preset: {{ . }}
+{{- end }}
+device: {{ .device }}
+dtype: {{ .dtype }}
+{{- end }}
+{{- range $name, $stage := .Values.stages }}
+{{ $name }}:
+  cpus: {{ $stage.cpus }}
+  {{- if $stage.gpus }}
+  gpus: {{ $stage.gpus }}
+  {{- end }}
+  {{- with $stage.settings }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}
+{{- end -}}
