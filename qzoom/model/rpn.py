@@ -133,7 +133,8 @@ class RegionProposer(nn.Module):
         super().__init__()
         self.config = config
         self.counter = counter
-        self._backbone, self._finder, self._device = backbone, finder, device
+        self.finder = finder
+        self._backbone, self._device = backbone, device
         last = config.split_layer + config.rpn_depth - 1
         self.rotary = backbone.rotary(device)
         self.layers = DecoderStack(backbone, range(config.split_layer, last), name="rpn")
@@ -235,7 +236,7 @@ class RegionProposer(nn.Module):
         tau = self.config.tau_roi if tau_roi is None else tau_roi
         by_peak = sorted(maps, key=lambda m: -float(m.smoothed.max()))
         for roi_map in by_peak:
-            proposal = self._finder.find(roi_map.span, roi_map.smoothed, tau)
+            proposal = self.finder.find(roi_map.span, roi_map.smoothed, tau)
             if proposal is not None:
                 return RpnOutput(proposal, tau, roi_map.smoothed, roi_map.span.image, maps)
         if not by_peak:
