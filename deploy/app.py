@@ -71,6 +71,7 @@ def _gateway(settings: GatewaySettings, **services: Application) -> Application:
 
 _COMMON: dict[str, Any] = {
     "graceful_shutdown_timeout_s": SHUTDOWN_S,
+    "graceful_shutdown_wait_loop_s": 0.5,
     "health_check_timeout_s": HEALTH_TIMEOUT_S,
     "max_constructor_retry_count": CONSTRUCTOR_TRIES,
 }

@@ -4,6 +4,7 @@ Prints nothing; whoever starts it is told the progress. Other Rays on the machin
 joined and not stopped.
 """
 
+import logging
 import os
 import shutil
 import socket
@@ -11,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
@@ -28,9 +29,12 @@ GRPC_SERVICERS = ("qzoom.pb.qzoom_pb2_grpc.add_QZoomServicer_to_server",)
 POLL_S = 0.25
 READY_TIMEOUT_S = 10.0
 
+# Ray reads its environment when it is imported, so every import of it below is local.
+
 ENVIRONMENT = {
     # Serve's own limit is 2 GiB; pictures are limited far below this by ourselves.
     "RAY_SERVE_GRPC_MAX_MESSAGE_SIZE": str(32 * 1024 * 1024),
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "gateway.rest.proxy.proxy_middleware",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 """Read by Ray's processes when they start."""
@@ -153,11 +157,12 @@ class LocalSystem:
         """Stop what `start` started, requests included. Does nothing the second time."""
         if self._folder is None:
             return
-        import ray
-        from ray import serve
+        import ray  # noqa: PLC0415
+        from ray import serve  # noqa: PLC0415
 
         if ray.is_initialized():
-            serve.shutdown()
+            # Requests may end; what is left of Serve ends with its Ray.
+            serve.delete(APPLICATION)
             ray.shutdown()
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder = None
@@ -176,7 +181,7 @@ class LocalSystem:
         self.stop()
 
     def _start_ray(self) -> None:
-        import ray
+        import ray  # noqa: PLC0415
 
         # Unix sockets lie in there, whose paths may have 107 characters.
         self._folder = Path(tempfile.mkdtemp(prefix="qzoom-"))
@@ -186,16 +191,16 @@ class LocalSystem:
                 include_dashboard=False,
                 object_store_memory=self._config.object_store_bytes,
                 log_to_driver=False,
-                logging_level="ERROR",
+                logging_level=logging.ERROR,
                 _node_ip_address=LOOPBACK,
                 _temp_dir=str(self._folder),
             )
 
     def _start_serve(self) -> None:
-        from ray import serve
-        from ray.serve.config import HTTPOptions, ProxyLocation, gRPCOptions
+        from ray import serve  # noqa: PLC0415
+        from ray.serve.config import HTTPOptions, ProxyLocation, gRPCOptions  # noqa: PLC0415
 
-        from deploy.app import build
+        from deploy.app import build  # noqa: PLC0415
 
         serve.start(
             proxy_location=ProxyLocation.HeadOnly,
@@ -222,8 +227,8 @@ def _deployment_states() -> dict[str, str]:
     Raises:
         Unavailable: If one of them failed for good; with Serve's message.
     """
-    from ray import serve
-    from ray.serve.schema import ApplicationStatus
+    from ray import serve  # noqa: PLC0415
+    from ray.serve.schema import ApplicationStatus  # noqa: PLC0415
 
     application = serve.status().applications.get(APPLICATION)
     if application is None:

@@ -92,10 +92,17 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """The next piece of the answer: its text, and the number of tokens drawn for it."""
+    """The next piece of the answer.
+
+    Attributes:
+        text: Its text; may be empty.
+        num_tokens: Tokens drawn for it.
+        ids: These tokens, to compare answers exactly; clients are not told.
+    """
 
     text: str
     num_tokens: int
+    ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

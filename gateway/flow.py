@@ -65,9 +65,7 @@ class Flow:
         Raises:
             QZoomError: Whatever goes wrong, ready to be shown to the caller.
         """
-        with self._telemetry.request(
-            request.request_id, request.trace, request.model
-        ) as telemetry:
+        with self._telemetry.request(request.request_id, request.trace, request.model) as telemetry:
             with telemetry.step(Span.IMAGE_DECODE):
                 pictures = await self._images.decode(request)
             may_rerun = True
@@ -132,7 +130,7 @@ class Flow:
                         telemetry.first_token()
                         yield started
                     num_drawn += len(token.ids)
-                    yield Delta(token.text, len(token.ids))
+                    yield Delta(token.text, len(token.ids), token.ids)
             assert token.finish is not None, "the answer ended without a reason"
             telemetry.answered(
                 prompt_tokens=prompt_tokens, output_tokens=num_drawn, finish=token.finish
