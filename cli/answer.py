@@ -13,6 +13,8 @@ from rich.text import Text
 from qzoom.contracts.stages import Box
 from qzoom.overlay import Look
 
+_TOKEN_KINDS = {"coarse": "coarse", "roi": "RoI", "spared": "spared"}
+
 
 @dataclass(frozen=True, slots=True)
 class Answered:
@@ -25,7 +27,7 @@ class Answered:
         tau_gate: The threshold that decided; None where the route was given.
         box_px: The RoI in pixels of the source; None on the direct route.
         box_score: Highest value of the heat map inside the box.
-        tokens: Visual tokens: `coarse`, `roi`, `spared`.
+        tokens: Visual tokens: `coarse`, `roi`, and from a server `spared`.
         stage_ms: (queue, compute) milliseconds by stage, in the order of the calls.
         heatmap: [H, W] in [0, 1], float32, where it was asked for and the RPN ran.
         trace_id: Names the trace; empty in process.
@@ -52,15 +54,15 @@ class Answered:
 def from_completion(completion: Mapping[str, Any]) -> Answered:
     """Read a chat completion of the REST interface."""
     details = completion["qzoom"]
-    regions = details["regions"]
+    boxes = details["boxes"]
     heatmap = details.get("heatmap")
     return Answered(
         text=completion["choices"][0]["message"]["content"],
         route=details["route"],
         p_refine=details["p_refine"],
         tau_gate=details["tau_gate"],
-        box_px=tuple(regions[0]["box_px"]) if regions else None,
-        box_score=regions[0]["score"] if regions else None,
+        box_px=tuple(boxes[0]["box"]) if boxes else None,
+        box_score=boxes[0]["score"] if boxes else None,
         tokens=details["visual_tokens"],
         stage_ms={
             stage: (spent["queue"], spent["compute"])
@@ -81,10 +83,8 @@ def describe(answered: Answered) -> RenderableType:
     if answered.box_px is not None:
         score = "" if answered.box_score is None else f", score {answered.box_score:.2f}"
         lines.append(f"box        {answered.box_px} px{score}")
-    tokens = answered.tokens
-    lines.append(
-        f"tokens     {tokens['coarse']} coarse, {tokens['roi']} RoI, {tokens['spared']} spared"
-    )
+    counts = (f"{count} {_TOKEN_KINDS[kind]}" for kind, count in answered.tokens.items())
+    lines.append(f"tokens     {', '.join(counts)}")
     if answered.degraded:
         lines.append(f"degraded   {answered.degraded}")
     if answered.trace_id:

@@ -89,9 +89,9 @@ def _read(path: Path) -> tuple[bytes, Image.Image]:
 def _ask_here(
     model: Path, picture: Image.Image, question: str, options: dict[str, Any], max_tokens: int
 ) -> Answered:
-    import numpy as np  # noqa: PLC0415
+    import numpy as np
 
-    from cli.inprocess import ask_pipeline  # noqa: PLC0415 -- brings torch
+    from cli.inprocess import ask_pipeline
 
     with err.status(f"loading {model}"):
         return ask_pipeline(model, np.asarray(picture), question, options, max_tokens)

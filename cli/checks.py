@@ -131,7 +131,7 @@ def _package_problem(name: str, pin: str) -> str:
 
 def _torch() -> Finding:
     try:
-        import torch  # noqa: PLC0415 -- seconds to import, and may be absent
+        import torch
     except ImportError as error:
         return Finding(Verdict.MISSING, "PyTorch", str(error), "pip install 'qzoom[model]'")
     if torch.cuda.is_available():
@@ -213,7 +213,7 @@ def _model(model: Path | None) -> Finding:
 
 
 def _open_model(folder: Path) -> str:
-    from qzoom.model.loading import open_checkpoint  # noqa: PLC0415 -- brings torch
+    from qzoom.model.loading import open_checkpoint
 
     opened: Callable[[Path], object] = open_checkpoint
     checkpoint = opened(folder)

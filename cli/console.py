@@ -27,7 +27,7 @@ _EXTRAS = {
     "torch": "model",
     "transformers": "model",
     "safetensors": "model",
-    "ray": "serve",
+    "ray": "gateway",
     "fastapi": "gateway",
     "redis": "gateway",
     "font_roboto": "train",

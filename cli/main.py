@@ -2,7 +2,7 @@
 
 import typer
 
-from cli import ask, bench, data, doctor, evaluate, trace, train, version
+from cli import ask, bench, data, demo, doctor, evaluate, serve, trace, train, version
 from cli.console import CommandGroup
 
 app = typer.Typer(
@@ -13,7 +13,9 @@ app = typer.Typer(
     help="Query-aware adaptive perception for multimodal LLMs, as a service.",
     epilog="Start with [bold]qzoom doctor[/], then [bold]qzoom demo[/].",
 )
+app.command()(serve.serve)
 app.command()(ask.ask)
+app.command()(demo.demo)
 app.command()(trace.trace)
 app.command()(doctor.doctor)
 app.command()(evaluate.evaluate)

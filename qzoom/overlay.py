@@ -91,8 +91,8 @@ def _draw_source(rgb: Image.Image, look: Look) -> Image.Image:
     if look.box_px is not None:
         x0, y0, x1, y1 = (round(edge * scale) for edge in look.box_px)
         draw = ImageDraw.Draw(picture)
-        draw.rectangle((x0, y0, x1, y1), outline=_INK, width=7)
-        draw.rectangle((x0 + 2, y0 + 2, x1 - 2, y1 - 2), outline=_BOX, width=3)
+        draw.rectangle((x0 - 2, y0 - 2, x1 + 2, y1 + 2), outline=_INK, width=7)
+        draw.rectangle((x0, y0, x1, y1), outline=_BOX, width=3)
         _draw_tag(draw, "RoI", (x0, y0), picture.size)
     return picture
 

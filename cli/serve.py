@@ -1,0 +1,72 @@
+"""`qzoom serve`: the whole system on this machine, until Ctrl-C."""
+
+import signal
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.console import out
+from cli.system import running_system, service_table
+from qzoom.builtin import builtin_model
+
+
+class DeviceName(StrEnum):
+    """Where the services compute."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class DTypeName(StrEnum):
+    """Element types of weights and states."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+
+
+def serve(
+    *,
+    model: Annotated[
+        Path | None, typer.Option(help="Checkpoint folder; the built-in model if not given.")
+    ] = None,
+    device: Annotated[DeviceName, typer.Option(help="Where to compute.")] = DeviceName.CPU,
+    dtype: Annotated[
+        DTypeName | None,
+        typer.Option(help="Element type; float32 on the CPU, bfloat16 on CUDA if not given."),
+    ] = None,
+    host: Annotated[
+        str,
+        typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in, over gRPC too."),
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="HTTP port.")] = 8000,
+    grpc_port: Annotated[int, typer.Option(min=1, max=65535, help="gRPC port.")] = 9000,
+) -> None:
+    """Serve a model on this machine: gateway, encoder, gate, RPN and llm, until Ctrl-C."""
+    from deploy.config import AppConfig
+    from deploy.local import LocalConfig
+
+    if dtype is None:
+        dtype = DTypeName.BFLOAT16 if device is DeviceName.CUDA else DTypeName.FLOAT32
+    app = AppConfig(model=model or builtin_model(), device=device.value, dtype=dtype.value)
+    try:
+        with running_system(
+            LocalConfig(app=app, host=host, port=port, grpc_port=grpc_port)
+        ) as system:
+            out.print(service_table(system.services))
+            out.print(
+                f"\n[bold green]{system.model} is served[/]\n"
+                f"  REST     {system.url}/v1/chat/completions\n"
+                f"  gRPC     {system.grpc_address}  (qzoom.v1.QZoom, with reflection)\n"
+                f"  metrics  {system.url}/metrics\n"
+                f"  ready    {system.url}/readyz\n\n"
+                f"  qzoom ask IMAGE QUESTION --url {system.url}\n"
+                f"  qzoom trace --url {system.url}\n\n"
+                "Ctrl-C stops it.",
+                highlight=False,
+            )
+            signal.pause()
+    except KeyboardInterrupt:
+        out.print("stopped")
