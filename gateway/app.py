@@ -45,7 +45,16 @@ def create_app(edge: Edge, probes: Probes, *, behind_serve: bool) -> FastAPI:
         behind_serve: Whether Ray Serve's proxy, which writes the request id into every response,
             stands in front.
     """
-    app = FastAPI(title="Q-Zoom Serve", docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="Q-Zoom Serve",
+        docs_url=None,  # FastAPI's pages load scripts from elsewhere.
+        redoc_url=None,
+        telemetry={
+            "tracing": False,
+            "metrics": False,
+            "logs": False,
+        },  # `gateway.request` is the trace's root.
+    )
     app.add_middleware(RequestIdHeader, written_upstream=behind_serve)
     app.add_api_route(
         "/v1/chat/completions",

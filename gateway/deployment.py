@@ -46,7 +46,12 @@ class GatewayDeployment(QZoomMethods):
         self._services = Services(handles)
         self._ledger = Ledger(serve.get_replica_context().app_name, self._telemetry.metrics)
         flow = Flow(handles, self._services.facts, self._images, self._telemetry)
-        self.edge = Edge(flow, (settings.model_name,), self._telemetry.log)
+        self.edge = Edge(
+            flow,
+            (settings.model_name,),
+            self._telemetry.log,
+            local_clients_only=settings.local_clients_only,
+        )
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Build the HTTP side; called by Serve after the constructor."""

@@ -40,6 +40,8 @@ class Edge:
         models: Names of the models that are served.
         log: Where defects of ours are written.
         limits: What one request may ask for.
+        local_clients_only: Whether gRPC clients of other machines are refused; HTTP listens on
+            one address only, gRPC behind Serve on all of them.
         started: Unix time in seconds at which the models became available.
     """
 
@@ -47,6 +49,7 @@ class Edge:
     models: Sequence[str]
     log: EventLog
     limits: Limits = field(default_factory=Limits)
+    local_clients_only: bool = False
     started: float = field(default_factory=time.time)
 
     def read(self, fields: Mapping[str, Any], arrival: Arrival) -> AnswerRequest:

@@ -58,6 +58,14 @@ class InvalidRequest(QZoomError):
     code = "invalid_request"
 
 
+class Forbidden(QZoomError):
+    """The caller may not do this."""
+
+    http_status = 403
+    grpc_code = "PERMISSION_DENIED"
+    code = "forbidden"
+
+
 class NotFound(QZoomError):
     """The named model, trace or path does not exist."""
 

@@ -7,34 +7,34 @@ from typing import Any, NoReturn
 
 from starlette.requests import Request
 
+from qzoom.contracts.request import Limits
 from qzoom.errors import InvalidRequest, TooLarge, UnsupportedMedia
 
-READ_TIMEOUT_S = 60.0
 MAX_VALUES = 200_000
 """JSON values in a body; a few bytes of text can cost a hundred of memory each."""
 LARGE_BYTES = 256 * 1024
 """A body from this size is parsed off the event loop."""
 
 
-async def read_json(request: Request, max_bytes: int) -> dict[str, Any]:
+async def read_json(request: Request, limits: Limits) -> dict[str, Any]:
     """Read a JSON object.
 
     Args:
         request: Whose body was not touched yet.
-        max_bytes: Longest body; of a longer one no more than this is ever held. What the client
-            still sends after the refusal, the HTTP server reads and forgets.
+        limits: Of a body that is too long no more than `max_body_bytes` is ever held. What the
+            client still sends after the refusal, the HTTP server reads and forgets.
 
     Raises:
         TooLarge: If the body is longer, as soon as that is known.
         InvalidRequest: If it is not one strict JSON object, or does not arrive in time.
         UnsupportedMedia: If it claims to be something else than JSON.
     """
-    _check_headers(request, max_bytes)
+    _check_headers(request, limits.max_body_bytes)
     try:
-        async with asyncio.timeout(READ_TIMEOUT_S):
-            raw = await _read(request.stream(), max_bytes)
+        async with asyncio.timeout(limits.max_body_s):
+            raw = await _read(request.stream(), limits.max_body_bytes)
     except TimeoutError:
-        raise InvalidRequest(f"the body did not arrive within {READ_TIMEOUT_S:g} s") from None
+        raise InvalidRequest(f"the body did not arrive within {limits.max_body_s:g} s") from None
     if len(raw) >= LARGE_BYTES:
         return await asyncio.to_thread(parse_object, raw)
     return parse_object(raw)

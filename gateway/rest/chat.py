@@ -6,6 +6,7 @@ from fastapi import Request
 from starlette.responses import JSONResponse, Response
 
 from gateway.edge import Edge, arrival
+from gateway.requests import Arrival
 from gateway.rest.answers import completion_object
 from gateway.rest.body import read_json
 from gateway.rest.fields import known_fields
@@ -26,18 +27,25 @@ def chat_endpoint(edge: Edge) -> Callable[[Request], Awaitable[Response]]:
                 f"the header {DISCONNECT_DISABLED} is not supported", param=DISCONNECT_DISABLED
             )
         came = arrival(request.headers)
-        fields = known_fields(await read_json(request, edge.limits.max_body_bytes))
-        options = fields.get("stream_options")
-        question = edge.read(fields, came)
-        head = {
-            "id": f"chatcmpl-{came.request_id}",
-            "created": int(came.received),
-            "model": question.model,
-        }
-        if question.stream:
-            include_usage = bool(options and options.get("include_usage"))
-            return EventStream(edge, question, head, include_usage=include_usage)
-        answer = await until_disconnect(request.receive, edge.answer(question))
-        return JSONResponse(completion_object(answer, head))
+        try:
+            return await _respond(edge, request, came)
+        except Exception as error:
+            raise edge.explain(error, came.request_id) from None
 
     return chat_completions
+
+
+async def _respond(edge: Edge, request: Request, came: Arrival) -> Response:
+    fields = known_fields(await read_json(request, edge.limits))
+    question = edge.read(fields, came)
+    head = {
+        "id": f"chatcmpl-{came.request_id}",
+        "created": int(came.received),
+        "model": question.model,
+    }
+    if question.stream:
+        options = fields.get("stream_options") or {}
+        include_usage = bool(options.get("include_usage"))
+        return EventStream(edge, question, head, include_usage=include_usage)
+    answer = await until_disconnect(request.receive, edge.answer(question))
+    return JSONResponse(completion_object(answer, head))

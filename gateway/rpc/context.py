@@ -1,13 +1,15 @@
 """What does a method need of its gRPC call? The part that Ray Serve and grpc.aio have in common."""
 
 from collections.abc import Iterable
+from ipaddress import ip_address
 from typing import Protocol
+from urllib.parse import unquote
 
 import grpc
 
 from gateway.edge import arrival
 from gateway.requests import Arrival
-from qzoom.errors import QZoomError
+from qzoom.errors import Forbidden, QZoomError
 from qzoom.pb import qzoom_pb2 as pb
 
 REQUEST_ID = "request_id"
@@ -27,6 +29,10 @@ class CallContext(Protocol):
 
     def set_trailing_metadata(self, trailing_metadata: list[tuple[str, str]], /) -> None:
         """Replace the metadata that goes back at the end."""
+        ...
+
+    def peer(self) -> str:
+        """Name the client's address, as in `ipv4:127.0.0.1:50000`."""
         ...
 
     def set_code(self, code: grpc.StatusCode, /) -> None:
@@ -54,6 +60,25 @@ def call_arrival(context: CallContext) -> Arrival:
     if not request_id(context):
         _send_back(context, came.request_id, [])
     return came
+
+
+def require_local(context: CallContext) -> None:
+    """Refuse a client of another machine: Serve's gRPC proxy listens on every interface.
+
+    Raises:
+        Forbidden: If the client's address is not a loopback address.
+    """
+    kind, _, address = unquote(context.peer()).partition(":")
+    host = address.rpartition(":")[0].strip("[]")
+    if kind == "unix":
+        return
+    try:
+        address_of_peer = ip_address(host)
+    except ValueError:
+        raise Forbidden("clients must be on this machine") from None
+    mapped = getattr(address_of_peer, "ipv4_mapped", None)
+    if not (mapped or address_of_peer).is_loopback:
+        raise Forbidden(f"clients must be on this machine, not at {address_of_peer}")
 
 
 def request_id(context: CallContext) -> str:

@@ -9,8 +9,16 @@ from contextlib import aclosing
 from typing import Any
 
 from gateway.edge import Edge
+from gateway.requests import Arrival
 from gateway.rpc.answers import answer_message, event_message
-from gateway.rpc.context import CallContext, call_arrival, error_message, fail, request_id
+from gateway.rpc.context import (
+    CallContext,
+    call_arrival,
+    error_message,
+    fail,
+    request_id,
+    require_local,
+)
 from gateway.rpc.questions import place_uploads, question_fields
 from gateway.rpc.upload import read_upload
 from qzoom.errors import QZoomError
@@ -50,9 +58,8 @@ class QZoomMethods:
     ) -> AsyncGenerator[pb.AnswerEvent, None]:
         """Answer a question token by token."""
         try:
-            question = self.edge.read(
-                question_fields(request) | {"stream": True}, call_arrival(grpc_context)
-            )
+            came = self._admit(grpc_context)
+            question = self.edge.read(question_fields(request) | {"stream": True}, came)
             async with aclosing(self.edge.run(question)) as events:
                 async for event in events:
                     yield event_message(event, question.request_id)
@@ -65,13 +72,19 @@ class QZoomMethods:
         self, read: Callable[[], Awaitable[Fields]], context: CallContext
     ) -> pb.AnswerResponse:
         try:
-            came = call_arrival(context)
+            came = self._admit(context)
             question = self.edge.read(await read(), came)
             answer = await self.edge.answer(question)
         except Exception as error:
             self._fail(error, context)
             return pb.AnswerResponse()
         return answer_message(answer, question)
+
+    def _admit(self, context: CallContext) -> Arrival:
+        came = call_arrival(context)
+        if self.edge.local_clients_only:
+            require_local(context)
+        return came
 
     def _fail(self, error: Exception, context: CallContext) -> QZoomError:
         known = self.edge.explain(error, request_id(context))

@@ -8,7 +8,6 @@ from qzoom.errors import InvalidRequest, TooLarge
 from qzoom.pb import qzoom_pb2 as pb
 
 MAX_CHUNKS = 10_000
-READ_TIMEOUT_S = 60.0
 
 
 async def read_upload(
@@ -26,10 +25,10 @@ async def read_upload(
         TooLarge: If a limit on bytes, pictures or pieces is passed, as soon as it is.
     """
     try:
-        async with asyncio.timeout(READ_TIMEOUT_S):
+        async with asyncio.timeout(limits.max_body_s):
             return await _read(stream, limits)
     except TimeoutError:
-        raise InvalidRequest(f"the upload did not arrive within {READ_TIMEOUT_S:g} s") from None
+        raise InvalidRequest(f"the upload did not arrive within {limits.max_body_s:g} s") from None
 
 
 async def _read(

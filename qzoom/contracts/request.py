@@ -38,6 +38,7 @@ class Limits:
 
     Attributes:
         max_body_bytes: Whole HTTP body, or whole gRPC upload.
+        max_body_s: Seconds that such a body may take to arrive.
         max_image_bytes: One encoded picture.
         max_images: Pictures in the conversation.
         max_messages: Turns of the conversation.
@@ -50,6 +51,7 @@ class Limits:
     """
 
     max_body_bytes: int = 32 * MIB
+    max_body_s: float = 60.0
     max_image_bytes: int = 20 * MIB
     max_images: int = 16
     max_messages: int = 64
@@ -215,6 +217,8 @@ StopText = Annotated[
     str, Field(min_length=1, max_length=MAX_STOP_CHARS), AfterValidator(_refuse_surrogates)
 ]
 
+StopTexts = Annotated[list[StopText], Field(max_length=MAX_STOP_TEXTS)]
+
 
 def _as_stop_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
@@ -230,9 +234,7 @@ class RequestBody(_Strict):
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
     seed: int | None = Field(default=None, ge=-INT64_MAX - 1, le=INT64_MAX)
-    stop: Annotated[
-        list[StopText] | None, BeforeValidator(_as_stop_list), Field(max_length=MAX_STOP_TEXTS)
-    ] = None
+    stop: Annotated[StopTexts | None, BeforeValidator(_as_stop_list)] = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     qzoom: MethodOptions | None = None
