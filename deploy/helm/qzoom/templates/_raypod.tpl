@@ -4,6 +4,7 @@
 {{- define "qzoom.rayEnv" -}}
 - {name: RAY_USAGE_STATS_ENABLED, value: "0"}
 - {name: RAY_SERVE_GRPC_MAX_MESSAGE_SIZE, value: {{ .Values.edge.maxMessageBytes | int64 | quote }}}
+- {name: RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH, value: gateway.rest.proxy.proxy_middleware}
 - {name: HOME, value: /tmp}
 - {name: HF_HOME, value: /tmp/huggingface}
 - {name: XDG_CACHE_HOME, value: /tmp/cache}

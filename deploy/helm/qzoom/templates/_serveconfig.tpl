@@ -15,9 +15,6 @@ autoscaling_config:
   look_back_period_s: {{ $auto.lookBackSeconds }}
   upscale_delay_s: {{ $auto.upscaleDelaySeconds }}
   downscale_delay_s: {{ $auto.downscaleDelaySeconds }}
-  {{- if and (eq $auto.policy "backlog") (ne .name "gateway") }}
-  policy: {policy_function: "deploy.autoscaling:{{ .name }}_policy"}
-  {{- end }}
 ray_actor_options:
   num_cpus: {{ .stage.cpus }}
   {{- if .stage.gpus }}
@@ -26,10 +23,6 @@ ray_actor_options:
   {{- if gt (len .root.Values.groups) 1 }}
   label_selector: {"qzoom.io/group": {{ .stage.group | quote }}}
   {{- end }}
-{{- with .stage.userConfig }}
-user_config:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
 {{- end -}}
 
 {{- define "qzoom.serveConfig" -}}
@@ -51,6 +44,9 @@ applications:
   - name: qzoom
     route_prefix: /
     import_path: deploy.app:build
+    {{- if eq .Values.autoscaling.policy "flow" }}
+    autoscaling_policy: {policy_function: "deploy.autoscaling:FlowPolicy"}
+    {{- end }}
     args:
       {{- include "qzoom.appArgs" . | nindent 6 }}
     deployments:

@@ -1,0 +1,1 @@
+"""Q-Zoom on Kubernetes: render the chart, check what came out, bring it to a cluster and watch."""
