@@ -70,7 +70,8 @@ def coarse_grid(
     if rules.fetch_resize:
         size_px = fetch_size(size_px)
     low, high = token_limits(rules.min_tokens, rules.max_tokens, max_tokens)
-    width, height = fit_size(size_px, rules.cell_px, low, high)
+    cell_area = rules.cell_px**2
+    width, height = fit_size(size_px, rules.cell_px, (low * cell_area, high * cell_area))
     return height // rules.cell_px, width // rules.cell_px
 
 
@@ -113,22 +114,21 @@ def fetch_size(size_px: tuple[int, int]) -> tuple[int, int]:
     cell = FETCH_CELL_PX
     # Unlike the second resize, this one never rounds a side to nothing.
     rounded = [max(cell, round(side / cell) * cell) for side in size_px]
-    return _fit(size_px, rounded, cell, FETCH_MIN_TOKENS, FETCH_MAX_TOKENS)
+    return _fit(size_px, rounded, cell, (FETCH_MIN_TOKENS * cell**2, FETCH_MAX_TOKENS * cell**2))
 
 
 def fit_size(
-    size_px: tuple[int, int], cell_px: int, min_tokens: int, max_tokens: int
+    size_px: tuple[int, int], cell_px: int, area_limits: tuple[int, int]
 ) -> tuple[int, int]:
     """Size whose sides are multiples of a cell and whose area lies within the limits.
 
     Keeps the aspect ratio as far as whole cells allow, so a very long picture, whose short side
-    is already one cell, may exceed `max_tokens`.
+    is already one cell, may exceed the upper limit.
 
     Args:
         size_px: (width, height).
         cell_px: Side of a cell.
-        min_tokens: Lower limit of the area, in cells.
-        max_tokens: Upper limit of the area, in cells.
+        area_limits: (smallest, largest) number of pixels.
 
     Returns:
         size_px: (width, height) of the resized picture.
@@ -137,11 +137,11 @@ def fit_size(
         InvalidRequest: If the picture has no area or its aspect ratio is above 200.
     """
     rounded = [round(side / cell_px) * cell_px for side in size_px]
-    return _fit(size_px, rounded, cell_px, min_tokens, max_tokens)
+    return _fit(size_px, rounded, cell_px, area_limits)
 
 
 def _fit(
-    size_px: tuple[int, int], rounded: list[int], cell: int, min_tokens: int, max_tokens: int
+    size_px: tuple[int, int], rounded: list[int], cell: int, area_limits: tuple[int, int]
 ) -> tuple[int, int]:
     width, height = size_px
     if min(width, height) < 1:
@@ -151,7 +151,7 @@ def _fit(
             f"the picture is {width}x{height} px, its longer side may be at most "
             f"{MAX_ASPECT_RATIO} times the shorter one"
         )
-    area, low, high = rounded[0] * rounded[1], min_tokens * cell**2, max_tokens * cell**2
+    area, (low, high) = rounded[0] * rounded[1], area_limits
     if area > high:
         beta = math.sqrt(height * width / high)
         rounded = [max(cell, math.floor(side / beta / cell) * cell) for side in size_px]

@@ -19,12 +19,15 @@ class QwenPreprocessor:
 
     Args:
         checkpoint: Gives patch size, token limits and, where there is one, the processor file.
+        area_limits: (smallest, largest) area of a resized picture in pixels, of pictures and
+            crops alike; None derives it from token limits. Reference vectors state pixels, which
+            need not be whole cells.
 
     Raises:
         CheckpointError: If preprocessor_config.json contradicts the vision tower.
     """
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint, area_limits: tuple[int, int] | None = None) -> None:
         vision, config = checkpoint.hf_config.vision_config, checkpoint.qzoom
         settings = processor_settings(checkpoint)
         sizes = {
@@ -41,6 +44,7 @@ class QwenPreprocessor:
         self._processor = Qwen2VLImageProcessorPil(
             image_mean=settings["image_mean"], image_std=settings["image_std"], **sizes
         )
+        self._area_limits = area_limits
         self._roi_limits = config.roi_min_tokens, config.roi_max_tokens
         self.rules = ImageRules(
             cell_px=vision.patch_size * vision.spatial_merge_size,
@@ -56,17 +60,18 @@ class QwenPreprocessor:
         if self.rules.fetch_resize:
             picture = picture.resize(fetch_size(picture.size))
         limits = token_limits(self.rules.min_tokens, self.rules.max_tokens, max_tokens)
-        return self._patch(picture, *limits)
+        return self._patch(picture, limits)
 
     def roi(self, image: Pixels, box_px: Box, max_tokens: int | None = None) -> Patches:
         """Prepare a crop; see `Preprocessor.roi`."""
         crop = to_picture(image).crop(box_px)
-        return self._patch(crop, *token_limits(*self._roi_limits, max_tokens))
+        return self._patch(crop, token_limits(*self._roi_limits, max_tokens))
 
-    def _patch(self, picture: Image.Image, min_tokens: int, max_tokens: int) -> Patches:
+    def _patch(self, picture: Image.Image, limits: tuple[int, int]) -> Patches:
         cell = self.rules.cell_px
+        low, high = self._area_limits or (limits[0] * cell**2, limits[1] * cell**2)
         # Called for its checks: the processor's own error would not reach a client as a 400.
-        width, height = fit_size(picture.size, cell, min_tokens, max_tokens)
-        size = {"shortest_edge": min_tokens * cell**2, "longest_edge": max_tokens * cell**2}
+        width, height = fit_size(picture.size, cell, (low, high))
+        size = {"shortest_edge": low, "longest_edge": high}
         batch = self._processor(images=[picture], size=size, return_tensors="np")
         return Patches(batch["pixel_values"], (height // cell, width // cell))

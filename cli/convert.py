@@ -1,0 +1,36 @@
+"""`qzoom convert`: from a published checkpoint to our own format."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.console import Failure, out
+from cli.verify import PresetName
+
+
+def convert(
+    source: Annotated[Path, typer.Argument(help="Checkpoint folder as the authors released it.")],
+    target: Annotated[Path, typer.Argument(help="Folder to make.")],
+    base: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the base model, to fill a pruned checkpoint."),
+    ] = None,
+    preset: Annotated[
+        PresetName | None,
+        typer.Option(help="Variant of the method; `released` for published checkpoints."),
+    ] = None,
+) -> None:
+    """Convert a checkpoint once, so that plain transformers opens it too.
+
+    Needs no more memory than the largest file that it writes, at most 4 GiB. Doing it again
+    changes nothing.
+    """
+    from qzoom.model.loading import CheckpointError
+    from qzoom.model.loading.convert import convert as convert_folder
+
+    try:
+        is_new = convert_folder(source, target, preset=preset.value if preset else None, base=base)
+    except (CheckpointError, OSError) as error:
+        raise Failure(str(error)) from error
+    out.print(f"{'wrote' if is_new else 'nothing to do:'} {target}", highlight=False)

@@ -1,0 +1,143 @@
+"""What is in a folder of reference vectors? Format: FORMAT.md beside them.
+
+A case is NAME.json, NAME.npz and the pictures NAME.input.png, NAME.coarse.png and, where there
+was a zoom, NAME.crop.png. Its checkpoint is a folder in the published layout.
+"""
+
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from qzoom.model.images import Pixels
+from qzoom.model.loading import CheckpointError
+from qzoom.model.loading.weights import read_json
+
+ZOOM_PATHS = ("roi", "single_box", "mask")
+DIRECT_PATHS = ("direct_gate", "direct_empty_mask", "no_roi")
+
+
+class VectorError(ValueError):
+    """A reference vector is missing, broken or of a kind that cannot be checked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One run of the published code.
+
+    Attributes:
+        name: File name without its ending.
+        settings: Contents of NAME.json.
+        arrays: Contents of NAME.npz.
+        source: The picture that was asked about.
+        coarse: What the vision tower saw of it, after resizing.
+        crop: What it saw of the RoI; None on direct paths.
+        checkpoint: Folder of the weights.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    arrays: dict[str, NDArray[Any]]
+    source: Pixels
+    coarse: Pixels
+    crop: Pixels | None
+    checkpoint: Path
+
+    @property
+    def path(self) -> str:
+        """Which way the published code went, such as `roi` or `direct_gate`."""
+        return str(self.settings["path"])
+
+    def setting(self, key: str) -> Any:  # noqa: ANN401 - whatever the JSON holds
+        """Return a setting that every case of the family has.
+
+        Raises:
+            VectorError: If this one lacks it.
+        """
+        if key not in self.settings:
+            raise VectorError(f"{self.name}.json lacks {key}")
+        return self.settings[key]
+
+    def array(self, key: str) -> NDArray[Any]:
+        """Return an array that every case on this path has.
+
+        Raises:
+            VectorError: If this one lacks it.
+        """
+        if key not in self.arrays:
+            raise VectorError(f"{self.name}.npz lacks {key}")
+        return self.arrays[key]
+
+
+def find_cases(folder: Path) -> list[Path]:
+    """List the JSON files of all cases below a folder, sorted.
+
+    Raises:
+        VectorError: If there is no folder, no case in it, or arrays without their JSON file.
+    """
+    if not folder.is_dir():
+        raise VectorError(f"{folder} is not a folder")
+    # Checkpoints lie among the cases and hold JSON files of their own.
+    models = {path.parent for path in folder.rglob("config.json")}
+    cases = sorted(path for path in folder.rglob("*.json") if path.parent not in models)
+    if not cases:
+        raise VectorError(f"{folder} holds no reference vectors (NAME.json with NAME.npz)")
+    known = {path.with_suffix("") for path in cases}
+    orphans = [path for path in sorted(folder.rglob("*.npz")) if path.with_suffix("") not in known]
+    if orphans:
+        raise VectorError(f"{orphans[0]} has no {orphans[0].stem}.json beside it")
+    return cases
+
+
+def read_case(path: Path) -> Case:
+    """Read one case.
+
+    Args:
+        path: Its JSON file.
+
+    Raises:
+        VectorError: If a file or an entry is missing or broken.
+    """
+    try:
+        settings = read_json(path)
+    except CheckpointError as error:
+        raise VectorError(str(error)) from error
+    if settings.get("path") not in (*ZOOM_PATHS, *DIRECT_PATHS):
+        raise VectorError(
+            f"{path} has path {settings.get('path')!r}, known are "
+            f"{', '.join((*ZOOM_PATHS, *DIRECT_PATHS))}"
+        )
+    checkpoint = settings.get("checkpoint")
+    if not isinstance(checkpoint, str) or not (path.parent / checkpoint).is_dir():
+        raise VectorError(f"{path} names the checkpoint {checkpoint!r}, which is not a folder")
+    has_crop = settings["path"] in ZOOM_PATHS
+    return Case(
+        name=path.stem,
+        settings=settings,
+        arrays=_read_arrays(path.with_suffix(".npz")),
+        source=_read_picture(path.with_suffix(".input.png")),
+        coarse=_read_picture(path.with_suffix(".coarse.png")),
+        crop=_read_picture(path.with_suffix(".crop.png")) if has_crop else None,
+        checkpoint=path.parent / checkpoint,
+    )
+
+
+def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise VectorError(f"{path} cannot be read: {error}") from error
+
+
+def _read_picture(path: Path) -> Pixels:
+    try:
+        with Image.open(path) as picture:
+            return np.asarray(picture.convert("RGB"))
+    except (OSError, ValueError, SyntaxError, UnidentifiedImageError) as error:
+        raise VectorError(f"{path} cannot be read: {error}") from error
