@@ -100,4 +100,7 @@ class _Shared:
 def _view(flat: Tensor, spec: TensorSpec) -> Tensor:
     dtype = _DTYPES[spec.dtype]
     num_bytes = int(np.prod(spec.shape, dtype=np.int64)) * dtype.itemsize
+    if num_bytes == 0:
+        # torch cannot reinterpret nothing; a prompt without pictures has an empty prefix.
+        return torch.empty(spec.shape, dtype=dtype)
     return flat[spec.offset : spec.offset + num_bytes].view(dtype).view(spec.shape)
