@@ -15,8 +15,9 @@ SMALL_BUDGET = {
     "roi_max_tokens": 48,
 }
 START_TIMEOUT_S = 240.0
-STAGE_SETTINGS = {"threads": 1}
-LLM_SETTINGS = {"threads": 1, "max_slots": 8, "max_len": 1024}
+ENCODER_SETTINGS = {"threads": 1}
+STAGE_SETTINGS = {"threads": 1, "count_work": True}
+LLM_SETTINGS = {**STAGE_SETTINGS, "max_slots": 8, "max_len": 1024}
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Cluster:
         checkpoint: Its folder: random weights of Qwen2.5-VL, our own format, preset `paper`.
         ready: What /readyz said when the system became ready.
         application: Name of the Serve application.
+        budget: Fields of QZoomConfig that keep its pictures small.
     """
 
     url: str
@@ -38,6 +40,7 @@ class Cluster:
     checkpoint: Path
     ready: dict[str, Any]
     application: str
+    budget: dict[str, int]
 
 
 def free_port() -> int:
@@ -57,7 +60,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     write_random_checkpoint(checkpoint, "qwen2_5_vl", **SMALL_BUDGET)
     app = AppConfig(
         model=checkpoint,
-        encoder=STAGE_SETTINGS,
+        encoder=ENCODER_SETTINGS,
         gate=STAGE_SETTINGS,
         rpn=STAGE_SETTINGS,
         llm=LLM_SETTINGS,
@@ -74,4 +77,5 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             checkpoint=checkpoint,
             ready=ready,
             application=APPLICATION,
+            budget=SMALL_BUDGET,
         )

@@ -53,6 +53,10 @@ class GateDeployment:
         """What this replica holds."""
         return self._replica.status
 
+    async def work(self) -> dict[tuple[str, int], int]:
+        """Tokens that this replica computed, by stack and layer, where it counts them."""
+        return self._service.work
+
     def __del__(self) -> None:
         """Stop what this replica started."""
         self._service.close()

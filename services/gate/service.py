@@ -15,6 +15,7 @@ from qzoom.errors import TooLarge
 from qzoom.model.handoff import pack_part, unpack_visual
 from qzoom.model.loading import Checkpoint
 from qzoom.model.prefill import PrefillGate, PrefillInput
+from qzoom.model.stack import TokenLayerCounter
 from qzoom.serving.batcher import Batcher
 from qzoom.serving.loading import dtype_of, open_for
 from services.gate.settings import GateSettings
@@ -69,12 +70,23 @@ class GateService:
             ValueError: If the checkpoint cannot be used.
         """
         checkpoint = open_for(settings)
-        gate = PrefillGate.load(checkpoint, device=settings.device, dtype=dtype_of(settings))
+        gate = PrefillGate.load(
+            checkpoint,
+            device=settings.device,
+            dtype=dtype_of(settings),
+            trim=settings.trim,
+            counter=TokenLayerCounter() if settings.count_work else None,
+        )
         return cls(gate, checkpoint, settings, compute)
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """All parameters of the stage."""
         return self._gate.parameters()
+
+    @property
+    def work(self) -> dict[tuple[str, int], int]:
+        """Tokens that were computed by stack and layer; empty where nothing is counted."""
+        return {} if self._gate.counter is None else dict(self._gate.counter.pairs)
 
     async def prefill(
         self, request: Prefill, visuals: Sequence[Buffer]

@@ -16,3 +16,9 @@ class GateSettings(StageSettings):
 
     max_prompt_tokens: int = Field(16384, ge=1)
     """Longest prompt that is accepted, visual tokens included."""
+
+    trim: bool = True
+    """Skip what no output needs; False to compare or to count."""
+
+    count_work: bool = False
+    """Count (token, layer) pairs, to prove that nothing is computed twice."""

@@ -64,6 +64,10 @@ class LlmDeployment:
         """Called by Serve, which replaces a replica whose check raises."""
         self._service.check_health()
 
+    async def work(self) -> dict[tuple[str, int], int]:
+        """Tokens that this replica computed, by stack and layer, where it counts them."""
+        return self._service.work
+
     def __del__(self) -> None:
         """Stop what this replica started."""
         self._service.close()

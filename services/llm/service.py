@@ -13,6 +13,7 @@ from qzoom.errors import Unavailable
 from qzoom.model.decoder import Decoder, Roi
 from qzoom.model.handoff import unpack_state, unpack_visual
 from qzoom.model.loading import Checkpoint
+from qzoom.model.stack import TokenLayerCounter
 from qzoom.model.state import PrefillState
 from qzoom.serving.loading import dtype_of, open_for
 from services.llm.mailbox import Mailbox
@@ -58,12 +59,23 @@ class LlmService:
             ValueError: If the checkpoint cannot be used.
         """
         checkpoint = open_for(settings)
-        decoder = Decoder.load(checkpoint, device=settings.device, dtype=dtype_of(settings))
+        decoder = Decoder.load(
+            checkpoint,
+            device=settings.device,
+            dtype=dtype_of(settings),
+            trim=settings.trim,
+            counter=TokenLayerCounter() if settings.count_work else None,
+        )
         return cls(decoder, checkpoint, settings, on_thread_start)
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """All parameters of the stage."""
         return self._decoder.parameters()
+
+    @property
+    def work(self) -> dict[tuple[str, int], int]:
+        """Tokens that were computed by stack and layer; empty where nothing is counted."""
+        return {} if self._decoder.counter is None else dict(self._decoder.counter.pairs)
 
     @property
     def num_running(self) -> int:

@@ -19,3 +19,9 @@ class LlmSettings(StageSettings):
 
     max_prefill_tokens: int = Field(4096, ge=1)
     """Budget of one prefill in prompt tokens; a longer prompt runs alone."""
+
+    trim: bool = True
+    """Skip what no output needs; False to compare or to count."""
+
+    count_work: bool = False
+    """Count (token, layer) pairs, to prove that nothing is computed twice."""

@@ -12,6 +12,7 @@ from qzoom.contracts.tensors import Buffer
 from qzoom.errors import InvalidRequest
 from qzoom.model.handoff import unpack_state
 from qzoom.model.rpn import RegionProposer, RpnInput, RpnOutput
+from qzoom.model.stack import TokenLayerCounter
 from qzoom.serving.batcher import Batcher
 from qzoom.serving.loading import dtype_of, open_for
 from services.rpn.settings import RpnSettings
@@ -56,12 +57,24 @@ class RpnService:
         checkpoint = open_for(settings)
         if not checkpoint.qzoom.has_rpn:
             return cls(None, settings, compute)
-        proposer = RegionProposer.load(checkpoint, device=settings.device, dtype=dtype_of(settings))
+        proposer = RegionProposer.load(
+            checkpoint,
+            device=settings.device,
+            dtype=dtype_of(settings),
+            counter=TokenLayerCounter() if settings.count_work else None,
+        )
         return cls(proposer, settings, compute)
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """All parameters of the stage."""
         return iter(()) if self._proposer is None else self._proposer.parameters()
+
+    @property
+    def work(self) -> dict[tuple[str, int], int]:
+        """Tokens that were computed by stack and layer; empty where nothing is counted."""
+        if self._proposer is None or self._proposer.counter is None:
+            return {}
+        return dict(self._proposer.counter.pairs)
 
     async def propose(self, request: Propose, prefix: Buffer, suffix: Buffer) -> Proposed:
         """Propose a region.

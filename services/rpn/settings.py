@@ -13,3 +13,6 @@ class RpnSettings(StageSettings):
 
     max_batch_tokens: int = Field(8192, ge=1)
     """Budget of one batch in prompt tokens; a longer prompt runs alone."""
+
+    count_work: bool = False
+    """Count (token, layer) pairs, to prove that nothing is computed twice."""
