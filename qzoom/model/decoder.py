@@ -114,10 +114,14 @@ class Decoder(nn.Module):
         place, norm, head = "model.language_model.layers.", "model.language_model.norm.", "lm_head."
         for stack in (stage.lower, stage.upper):
             load_layers(stack, checkpoint, place, device=device, dtype=dtype)
-        tensors = checkpoint.tensors([EMBEDDINGS, norm, head])
+        is_tied = bool(checkpoint.hf_config.tie_word_embeddings)
+        tensors = checkpoint.tensors([EMBEDDINGS, norm] if is_tied else [EMBEDDINGS, norm, head])
         stage.embedding.load(tensors, device=device, dtype=dtype)
         assign_tensors(stage.norm, tensors, norm, device=device, dtype=dtype)
-        assign_tensors(stage.head, tensors, head, device=device, dtype=dtype)
+        if is_tied:
+            stage.head.weight = stage.embedding.tokens.weight
+        else:
+            assign_tensors(stage.head, tensors, head, device=device, dtype=dtype)
         return stage
 
     def new_cache(self, num_slots: int, max_len: int) -> SlotCache:

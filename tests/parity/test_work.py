@@ -1,5 +1,6 @@
 """Nothing is recomputed in secret, and no stage holds what is not its own."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -9,6 +10,7 @@ from qzoom.contracts.options import Options
 from qzoom.contracts.sampling import Sampling
 from qzoom.model.decoder import Decoder
 from qzoom.model.encoder import VisionEncoder
+from qzoom.model.loading import open_checkpoint
 from qzoom.model.parameters import count_parameters
 from qzoom.model.pipeline import Pipeline
 from qzoom.model.prefill import PrefillGate
@@ -17,6 +19,7 @@ from qzoom.model.stack import TokenLayerCounter
 
 pytestmark = pytest.mark.parity
 NUM_TOKENS = 5
+BF16_ATOL = 0.05  # eight bits of mantissa, rounded once per operation and layer
 
 
 @pytest.fixture
@@ -126,6 +129,28 @@ def test_no_stage_keeps_a_tensor_without_memory_or_with_a_gradient(checkpoint):
         assert not any(p.requires_grad for p in module.parameters())
         tensors = [*module.parameters(), *module.buffers()]
         assert not any(tensor.is_meta for tensor in tensors)
+
+
+def test_a_tied_head_shares_the_memory_of_the_embeddings(family, checkpoint_folder):
+    checkpoint = open_checkpoint(checkpoint_folder(family, is_tied=True))
+    decoder = Decoder.load(checkpoint, dtype=torch.bfloat16)
+    assert decoder.head.weight.data_ptr() == decoder.embedding.tokens.weight.data_ptr()
+    untied = Decoder.load(open_checkpoint(checkpoint_folder(family)))
+    table = decoder.embedding.tokens.weight.numel()
+    assert count_parameters(decoder) == count_parameters(untied) - table
+
+
+@pytest.mark.parametrize("route", ["direct", "zoom"])
+def test_half_precision_stays_close(checkpoint, pipeline, picture, route):
+    folder, question = checkpoint.path, single_question("What is the code?")
+    half = Pipeline.open(folder, dtype=torch.bfloat16)
+    options = Options(route=route, tau_roi=0.05)
+    one = pipeline.answer(question, [picture(300, 140)], options, Sampling(max_tokens=1))
+    other = half.answer(question, [picture(300, 140)], options, Sampling(max_tokens=1))
+    assert other.route == one.route == route
+    assert other.p_refine == pytest.approx(one.p_refine, abs=BF16_ATOL)
+    if route == "zoom":
+        assert np.allclose(one.heatmap, other.heatmap, atol=BF16_ATOL)
 
 
 def size_of(checkpoint, names):
