@@ -25,7 +25,7 @@ class ImageDecoder:
     """
 
     def __init__(
-        self, limits: ImageLimits | None = None, num_threads: int = 2, max_waiting: int = 64
+        self, limits: ImageLimits | None = None, num_threads: int = 2, max_waiting: int = 1024
     ) -> None:
         self._limits = limits or ImageLimits()
         self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="image-decode")

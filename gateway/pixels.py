@@ -36,7 +36,7 @@ class ImageLimits:
     """
 
     max_pixels: int = 64_000_000
-    max_request_pixels: int = 128_000_000
+    max_request_pixels: int = 64_000_000
     max_side_px: int = 32_768
     max_aspect_ratio: float = 200
     decode_timeout_s: float = 20

@@ -5,19 +5,17 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any, NoReturn
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from qzoom.contracts.request import Limits
-from qzoom.errors import InvalidRequest, TooLarge, UnsupportedMedia
+from qzoom.errors import Cancelled, InvalidRequest, TooLarge, UnsupportedMedia
 
 MAX_VALUES = 200_000
 """JSON values in a body; a few bytes of text can cost a hundred of memory each."""
-LARGE_BYTES = 256 * 1024
-"""A body from this size is parsed off the event loop."""
 
 
-async def read_json(request: Request, limits: Limits) -> dict[str, Any]:
-    """Read a JSON object.
+async def read_body(request: Request, limits: Limits) -> bytes:
+    """Read the body of a request that says that it is JSON.
 
     Args:
         request: Whose body was not touched yet.
@@ -25,19 +23,19 @@ async def read_json(request: Request, limits: Limits) -> dict[str, Any]:
             client still sends after the refusal, the HTTP server reads and forgets.
 
     Raises:
+        Cancelled: If the client goes away.
         TooLarge: If the body is longer, as soon as that is known.
-        InvalidRequest: If it is not one strict JSON object, or does not arrive in time.
+        InvalidRequest: If it does not arrive in time.
         UnsupportedMedia: If it claims to be something else than JSON.
     """
     _check_headers(request, limits.max_body_bytes)
     try:
         async with asyncio.timeout(limits.max_body_s):
-            raw = await _read(request.stream(), limits.max_body_bytes)
+            return await _read(request.stream(), limits.max_body_bytes)
+    except ClientDisconnect:
+        raise Cancelled("the client went away") from None
     except TimeoutError:
         raise InvalidRequest(f"the body did not arrive within {limits.max_body_s:g} s") from None
-    if len(raw) >= LARGE_BYTES:
-        return await asyncio.to_thread(parse_object, raw)
-    return parse_object(raw)
 
 
 def _check_headers(request: Request, max_bytes: int) -> None:

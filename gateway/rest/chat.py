@@ -1,5 +1,6 @@
 """POST /v1/chat/completions: from the body to the answer."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from fastapi import Request
@@ -8,10 +9,14 @@ from starlette.responses import JSONResponse, Response
 from gateway.edge import Edge, arrival
 from gateway.requests import Arrival
 from gateway.rest.answers import completion_object
-from gateway.rest.body import read_json
+from gateway.rest.body import parse_object, read_body
 from gateway.rest.fields import known_fields
 from gateway.rest.streaming import EventStream, until_disconnect
+from qzoom.contracts.request import AnswerRequest
 from qzoom.errors import InvalidRequest
+
+LARGE_BYTES = 256 * 1024
+"""A body from this size is parsed, and its pictures' base64 decoded, off the event loop."""
 
 DISCONNECT_DISABLED = "x-request-disconnect-disabled"
 """Serve's proxy keeps work alive behind it after the client left; strangers must not ask that."""
@@ -36,16 +41,24 @@ def chat_endpoint(edge: Edge) -> Callable[[Request], Awaitable[Response]]:
 
 
 async def _respond(edge: Edge, request: Request, came: Arrival) -> Response:
-    fields = known_fields(await read_json(request, edge.limits))
-    question = edge.read(fields, came)
+    raw = await read_body(request, edge.limits)
+
+    def understand() -> tuple[AnswerRequest, bool]:
+        fields = known_fields(parse_object(raw))
+        question = edge.read(fields, came)
+        options = fields.get("stream_options") or {}
+        return question, bool(options.get("include_usage"))
+
+    if len(raw) < LARGE_BYTES:
+        question, include_usage = understand()
+    else:
+        question, include_usage = await asyncio.to_thread(understand)
     head = {
         "id": f"chatcmpl-{came.request_id}",
         "created": int(came.received),
         "model": question.model,
     }
     if question.stream:
-        options = fields.get("stream_options") or {}
-        include_usage = bool(options.get("include_usage"))
         return EventStream(edge, question, head, include_usage=include_usage)
     answer = await until_disconnect(request.receive, edge.answer(question))
     return JSONResponse(completion_object(answer, head))

@@ -23,6 +23,7 @@ from qzoom.contracts.request import AnswerRequest
 from qzoom.errors import Cancelled
 
 Result = TypeVar("Result")
+CLEANUP_TIMEOUT_S = 10.0
 DONE = b"data: [DONE]\n\n"
 
 
@@ -46,8 +47,11 @@ async def until_disconnect(receive: Receive, work: Coroutine[Any, Any, Result]) 
     finally:
         working.cancel()
         watching.cancel()
-        # Waits until the flow has let go of everything that it held.
-        await asyncio.gather(working, watching, return_exceptions=True)
+        # Until the flow has let go of everything that it holds.
+        done, _ = await asyncio.wait({working, watching}, timeout=CLEANUP_TIMEOUT_S)
+        for task in done:
+            if not task.cancelled():
+                task.exception()  # Seen, so that asyncio does not report it as forgotten.
 
 
 async def _disconnected(receive: Receive) -> None:
