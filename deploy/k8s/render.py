@@ -40,7 +40,7 @@ def render(values: Values, name: str, namespace: str, chart: Path = CHART) -> li
         RenderError: If the values are refused, or neither helm-python-sdk nor helm is installed.
     """
     try:
-        import helm_python  # noqa: PLC0415: optional
+        import helm_python  # noqa: PLC0415
     except ImportError:
         texts = [_by_binary(values, name, namespace, chart)]
     else:

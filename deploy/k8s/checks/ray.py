@@ -114,9 +114,9 @@ def deployment_names(import_path: str, args: dict[str, Any]) -> set[str]:
         AttributeError: If the module has no such function.
         ValueError: If the arguments are not the builder's.
     """
+    from ray._common.utils import import_attr  # noqa: PLC0415
     from ray.serve._private.api import call_user_app_builder_with_args_if_necessary  # noqa: PLC0415
     from ray.serve._private.build_app import build_app  # noqa: PLC0415
-    from ray._common.utils import import_attr  # noqa: PLC0415
 
     application = call_user_app_builder_with_args_if_necessary(import_attr(import_path), args)
     return {deployment.name for deployment in build_app(application, name="check").deployments}

@@ -30,24 +30,32 @@ def check_ports(manifests: list[Manifest]) -> Iterator[str]:
     pods = _all_pods(manifests)
     for place, template in pods:
         for container in template["spec"]["containers"]:
-            names = [port["name"] for port in container.get("ports", [])]
-            for name in names:
-                if len(name) > _MAX_PORT_NAME or names.count(name) > 1:
-                    yield f"{place}/{container['name']}: port name {name} is too long or double"
-            for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
-                port = container.get(probe, {}).get("httpGet", {}).get("port")
-                if isinstance(port, str) and port not in names:
-                    yield f"{place}/{container['name']}: {probe} asks port {port}, which is none"
-    for service in find(manifests, "Service"):
-        for port in service["spec"]["ports"]:
-            for place, template in _select(pods, service["spec"]["selector"]):
-                if port["targetPort"] not in _ports(template):
-                    yield f"{label_of(service)}: {place} has no port {port['targetPort']}"
-    for monitor in find(manifests, "PodMonitor"):
-        for endpoint in monitor["spec"]["podMetricsEndpoints"]:
-            for place, template in _select(pods, monitor["spec"]["selector"]["matchLabels"]):
-                if endpoint["port"] not in _ports(template):
-                    yield f"{label_of(monitor)}: {place} has no port {endpoint['port']}"
+            yield from _check_container_ports(f"{place}/{container['name']}", container)
+    wanted = [
+        (service, service["spec"]["selector"], port["targetPort"])
+        for service in find(manifests, "Service")
+        for port in service["spec"]["ports"]
+    ]
+    wanted += [
+        (monitor, monitor["spec"]["selector"]["matchLabels"], endpoint["port"])
+        for monitor in find(manifests, "PodMonitor")
+        for endpoint in monitor["spec"]["podMetricsEndpoints"]
+    ]
+    for manifest, selector, port in wanted:
+        for place, template in _select(pods, selector):
+            if port not in _ports(template):
+                yield f"{label_of(manifest)}: {place} has no port {port}"
+
+
+def _check_container_ports(place: str, container: Manifest) -> Iterator[str]:
+    names = [port["name"] for port in container.get("ports", [])]
+    for name in names:
+        if len(name) > _MAX_PORT_NAME or names.count(name) > 1:
+            yield f"{place}: port name {name} is too long or double"
+    for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
+        port = container.get(probe, {}).get("httpGet", {}).get("port")
+        if isinstance(port, str) and port not in names:
+            yield f"{place}: {probe} asks port {port}, which is none"
 
 
 def check_selectors(manifests: list[Manifest]) -> Iterator[str]:
@@ -98,7 +106,9 @@ def check_references(manifests: list[Manifest]) -> Iterator[str]:
             if config_map and f"ConfigMap/{config_map}" not in have:
                 yield f"{place}: ConfigMap/{config_map} is not rendered"
         for claim in find(manifests, "StatefulSet"):
-            volumes |= {c["metadata"]["name"] for c in claim["spec"].get("volumeClaimTemplates", [])}
+            volumes |= {
+                c["metadata"]["name"] for c in claim["spec"].get("volumeClaimTemplates", [])
+            }
         for container in [*spec.get("initContainers", []), *spec["containers"]]:
             for mount in container.get("volumeMounts", []):
                 if mount["name"] not in volumes:
