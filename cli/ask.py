@@ -13,7 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cli import client
 from cli.answer import Answered, describe, from_completion
-from cli.console import Failure, err, out
+from cli.console import Failure, err, out, printable
 from qzoom.builtin import builtin_model
 from qzoom.overlay import draw_overlay
 
@@ -103,7 +103,7 @@ def _show(answered: Answered, as_json: bool) -> None:
         document["heatmap"] = None if answered.heatmap is None else answered.heatmap.tolist()
         out.print_json(json.dumps(document))
         return
-    out.print(answered.text, style="bold", markup=False, highlight=False)
+    out.print(printable(answered.text), style="bold", markup=False, highlight=False)
     out.print(describe(answered), highlight=False)
 
 

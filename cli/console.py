@@ -76,6 +76,13 @@ class CommandGroup(TyperGroup):
             )
 
 
+def printable(text: str) -> str:
+    """Replace control characters, so that no answer can steer the terminal."""
+    return "".join(
+        c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text
+    )
+
+
 def _complain(message: str, exit_code: int) -> NoReturn:
     err.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True, highlight=False)
     raise typer.Exit(exit_code)

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from cli import client
 from cli.answer import Answered, from_completion, stage_table
-from cli.console import out
+from cli.console import out, printable
 from cli.examples import Example, examples
 from cli.grpc_client import ask_grpc
 from cli.system import System, free_port, running_system, service_table
@@ -184,7 +184,7 @@ def _answer_table() -> Table:
 def _add_row(table: Table, name: str, answered: Answered, right: bool) -> None:
     table.add_row(
         name,
-        Text(answered.text),
+        Text(printable(answered.text)),
         "[green]right[/]" if right else "[red]wrong[/]",
         answered.route,
         "" if answered.p_refine is None else f"{answered.p_refine:.3f}",

@@ -2,7 +2,20 @@
 
 import typer
 
-from cli import ask, bench, data, demo, doctor, evaluate, serve, trace, train, version
+from cli import (
+    ask,
+    bench,
+    convert,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    serve,
+    trace,
+    train,
+    verify,
+    version,
+)
 from cli.console import CommandGroup
 
 app = typer.Typer(
@@ -19,6 +32,8 @@ app.command()(demo.demo)
 app.command()(trace.trace)
 app.command()(doctor.doctor)
 app.command()(evaluate.evaluate)
+app.command()(convert.convert)
+app.command()(verify.verify)
 app.command()(version.version)
 app.add_typer(bench.app, name="bench")
 app.add_typer(data.app, name="data")

@@ -1,12 +1,20 @@
 """One running system for the whole session: our own Ray, HTTP and gRPC, five deployments."""
 
+import gzip
 import socket
-from collections.abc import Iterator
-from dataclasses import dataclass
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
 
 SMALL_BUDGET = {
     "coarse_min_tokens": 16,
@@ -17,7 +25,9 @@ SMALL_BUDGET = {
 START_TIMEOUT_S = 240.0
 ENCODER_SETTINGS = {"threads": 1}
 STAGE_SETTINGS = {"threads": 1, "count_work": True}
-LLM_SETTINGS = {**STAGE_SETTINGS, "max_slots": 8, "max_len": 1024}
+# Untrimmed, so that counts are exactly the method's.
+EXACT_SETTINGS = {**STAGE_SETTINGS, "trim": False}
+LLM_SETTINGS = {**EXACT_SETTINGS, "max_slots": 8, "max_len": 1024}
 
 
 @dataclass(frozen=True)
@@ -49,8 +59,114 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@dataclass(frozen=True)
+class ReceivedSpan:
+    """One exported span with the service that exported it."""
+
+    service: str
+    name: str
+    trace_id: str
+    span_id: str
+    parent_id: str
+    start_ns: int
+    end_ns: int
+    is_error: bool
+    attributes: dict[str, Any]
+
+
+@dataclass
+class OtlpReceiver:
+    """Spans received so far."""
+
+    endpoint: str
+    spans: list[ReceivedSpan] = field(default_factory=list)
+
+    def wait(
+        self,
+        trace_id: str,
+        is_complete: Callable[[list[ReceivedSpan]], bool],
+        timeout_s: float = 20.0,
+    ) -> list[ReceivedSpan]:
+        """Return the spans of a trace as soon as it is complete; fail with what is there."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            if is_complete(spans := self.of(trace_id)):
+                return spans
+            time.sleep(0.05)
+        seen = sorted((s.service, s.name) for s in self.of(trace_id))
+        pytest.fail(f"trace {trace_id} is incomplete after {timeout_s} s; received: {seen}")
+
+    def of(self, trace_id: str) -> list[ReceivedSpan]:
+        """The spans of one trace that have come so far."""
+        return [span for span in tuple(self.spans) if span.trace_id == trace_id]
+
+    @property
+    def env(self) -> dict[str, str]:
+        """Variables that make a process export here without delay."""
+        return {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": self.endpoint,
+            "OTEL_BSP_SCHEDULE_DELAY": "100",
+        }
+
+
+def _value(value: Any) -> Any:
+    kind = value.WhichOneof("value")
+    if kind == "array_value":
+        return [_value(item) for item in value.array_value.values]
+    return getattr(value, kind)
+
+
+def _spans(request: ExportTraceServiceRequest) -> Iterator[ReceivedSpan]:
+    for resource_spans in request.resource_spans:
+        resource = {a.key: _value(a.value) for a in resource_spans.resource.attributes}
+        for scope_spans in resource_spans.scope_spans:
+            for span in scope_spans.spans:
+                yield ReceivedSpan(
+                    service=resource["service.name"],
+                    name=span.name,
+                    trace_id=span.trace_id.hex(),
+                    span_id=span.span_id.hex(),
+                    parent_id=span.parent_span_id.hex(),
+                    start_ns=span.start_time_unix_nano,
+                    end_ns=span.end_time_unix_nano,
+                    is_error=span.status.code == 2,
+                    attributes={a.key: _value(a.value) for a in span.attributes},
+                )
+
+
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def otlp() -> Iterator[OtlpReceiver]:
+    """Listen on a free port; the cluster and some tests export their spans here."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if self.headers.get("Content-Encoding") == "gzip":
+                body = gzip.decompress(body)
+            assert self.path == "/v1/traces", self.path
+            received.spans.extend(_spans(ExportTraceServiceRequest.FromString(body)))
+            reply = ExportTraceServiceResponse().SerializeToString()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/x-protobuf")
+            self.send_header("Content-Length", str(len(reply)))
+            self.end_headers()
+            self.wfile.write(reply)
+
+        def log_message(self, *args: object) -> None:
+            """Keep the test's output free of access lines."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    received = OtlpReceiver(f"http://127.0.0.1:{server.server_port}")
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield received
+    server.shutdown()
+    thread.join(5)
+    server.server_close()
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory, otlp: OtlpReceiver) -> Iterator[Cluster]:
     """Start the system once; every test that uses it carries the marker `cluster`."""
     from deploy.config import AppConfig  # noqa: PLC0415 most runs of single tests need no Ray
     from deploy.local import APPLICATION, LocalConfig, LocalSystem  # noqa: PLC0415
@@ -61,7 +177,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     app = AppConfig(
         model=checkpoint,
         encoder=ENCODER_SETTINGS,
-        gate=STAGE_SETTINGS,
+        gate=EXACT_SETTINGS,
         rpn=STAGE_SETTINGS,
         llm=LLM_SETTINGS,
     )
@@ -69,7 +185,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         app, port=free_port(), grpc_port=free_port(), start_timeout_s=START_TIMEOUT_S
     )
     with LocalSystem(config) as system:
-        ready = system.start(lambda _progress: None)
+        # Ray's processes take the environment over; this one shall not export.
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in otlp.env.items():
+                patch.setenv(name, value)
+            ready = system.start(lambda _progress: None)
         yield Cluster(
             url=system.url,
             grpc_target=system.grpc_target,

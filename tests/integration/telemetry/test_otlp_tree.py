@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import secrets
 import subprocess
 import sys
 import time
@@ -15,8 +16,7 @@ from qzoom.telemetry.gateway import GatewayTelemetry
 from qzoom.telemetry.names import Attribute, Span
 from qzoom.telemetry.tracing import Tracer
 
-TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
-CLIENT = {"traceparent": f"00-{TRACE_ID}-b7ad6b7169203331-01"}
+CLIENT_SPAN = "b7ad6b7169203331"
 TIMING = Timing(queue_s=0.010, compute_s=0.020, batch_size=3)
 
 # A stage in a process of its own: reads W3C headers, one request per line, and works on them
@@ -45,11 +45,11 @@ asyncio.run(main())
 """
 
 
-def run_stage(requests, env):
+def run_stage(requests):
     done = subprocess.run(
         [sys.executable, "-c", STAGE],
         input="\n".join(json.dumps(r) for r in requests),
-        env=env,
+        env=dict(os.environ),
         text=True,
         capture_output=True,
         timeout=60,
@@ -59,34 +59,46 @@ def run_stage(requests, env):
     return [json.loads(line) for line in done.stderr.splitlines()]
 
 
+def client_headers(trace_id, flags="01"):
+    return {"traceparent": f"00-{trace_id}-{CLIENT_SPAN}-{flags}"}
+
+
+def count(number):
+    return lambda spans: len(spans) >= number
+
+
 @pytest.fixture
-def exporting(receiver, monkeypatch):
-    for name, value in receiver.env().items():
-        monkeypatch.setenv(name, value)
-    return receiver
-
-
-def test_a_request_is_one_tree_across_two_processes(exporting, monkeypatch):
+def exporting(otlp, monkeypatch):
     monkeypatch.delenv("OTEL_SERVICE_NAME", raising=False)
+    for name, value in otlp.env.items():
+        monkeypatch.setenv(name, value)
+    return otlp
+
+
+@pytest.fixture
+def trace_id():
+    return secrets.token_hex(16)
+
+
+def test_a_request_is_one_tree_across_two_processes(exporting, trace_id):
     gateway = GatewayTelemetry()
-    with gateway.request("r1", CLIENT, "builtin") as told:
+    with gateway.request("r1", client_headers(trace_id), "builtin") as told:
         with told.step(Span.IMAGE_DECODE):
             pass
         with told.call(Span.GATE_PREFILL) as call:
-            lines = run_stage([{"id": "r1", "headers": told.headers}], dict(os.environ))
+            lines = run_stage([{"id": "r1", "headers": told.headers}])
             call.replied(TIMING)
         told.gate_decided(0.25, 0.5, is_open=False)
         told.took_route("direct")
     gateway.close()
 
-    spans = {s.name: s for s in exporting.wait(lambda spans: len(spans) >= 6)}
+    spans = {s.name: s for s in exporting.wait(trace_id, count(6))}
     assert set(spans) == {
         "gateway.request", "image.decode", "gate.prefill", "gate.decide",
         "stage.queue", "stage.compute",
     }  # fmt: skip
-    assert {s.trace_id for s in spans.values()} == {TRACE_ID}
     root = spans["gateway.request"]
-    assert root.parent_id == "b7ad6b7169203331"
+    assert root.parent_id == CLIENT_SPAN
     assert root.service == "qzoom-gateway"
     for name in ("image.decode", "gate.prefill", "gate.decide"):
         assert spans[name].parent_id == root.span_id
@@ -103,41 +115,40 @@ def test_a_request_is_one_tree_across_two_processes(exporting, monkeypatch):
     assert root.attributes["qzoom.route"] == "direct"
     assert root.attributes["gen_ai.operation.name"] == "chat"
     assert not any(s.is_error for s in spans.values())
-    assert [line["trace_id"] for line in lines] == [TRACE_ID]
+    assert [line["trace_id"] for line in lines] == [trace_id]
 
 
 def test_concurrent_requests_do_not_mix(exporting):
     tracer = Tracer("gateway")
-    requests, roots = [], {}
+    requests, roots = [], set()
     for index in range(8):
         with tracer.span(Span.REQUEST, {}, {Attribute.REQUEST_ID: f"r{index}"}) as span:
             requests.append({"id": f"r{index}", "headers": span.headers})
-            roots[f"r{index}"] = span.trace_id
-    assert len(set(roots.values())) == 8
-    run_stage(requests, dict(os.environ))
+            roots.add(span.trace_id)
+    assert len(roots) == 8
+    run_stage(requests)
     tracer.close()
-    spans = exporting.wait(lambda spans: len(spans) >= 8 * 4)
-    for trace_id in roots.values():
-        mine = [s for s in spans if s.trace_id == trace_id]
-        assert sorted(s.name for s in mine) == [
+    for root in roots:
+        spans = exporting.wait(root, count(4))
+        assert sorted(s.name for s in spans) == [
             "gate.prefill", "gateway.request", "stage.compute", "stage.queue",
         ]  # fmt: skip
-        by_name = {s.name: s for s in mine}
+        by_name = {s.name: s for s in spans}
         assert by_name["gate.prefill"].parent_id == by_name["gateway.request"].span_id
 
 
-def test_errors_are_marked_without_their_text(exporting):
+def test_errors_are_marked_without_their_text(exporting, trace_id):
     tracer = Tracer("gateway")
 
     def refuse():
-        with tracer.span(Span.REQUEST, {}) as span:
-            run_stage([{"id": "broken", "headers": span.headers}], dict(os.environ))
+        with tracer.span(Span.REQUEST, client_headers(trace_id)) as span:
+            run_stage([{"id": "broken", "headers": span.headers}])
             raise Overloaded("the text of an exception")
 
     with pytest.raises(Overloaded):
         refuse()
     tracer.close()
-    spans = {s.name: s for s in exporting.wait(lambda spans: len(spans) >= 2)}
+    spans = {s.name: s for s in exporting.wait(trace_id, count(2))}
     assert spans["gateway.request"].is_error
     assert spans["gateway.request"].attributes["error.type"] == "overloaded"
     assert spans["gate.prefill"].is_error
@@ -145,11 +156,12 @@ def test_errors_are_marked_without_their_text(exporting):
     assert not any("text" in str(s.attributes) for s in spans.values())
 
 
-async def test_a_stream_that_is_closed_early_ends_as_cancelled(exporting):
+async def test_a_stream_that_is_closed_early_ends_as_cancelled(exporting, trace_id):
     gateway = GatewayTelemetry()
 
     async def flow():
-        with gateway.request("r1", {}, "builtin") as told, told.call(Span.LLM_DECODE):
+        headers = client_headers(trace_id)
+        with gateway.request("r1", headers, "builtin") as told, told.call(Span.LLM_DECODE):
             while True:
                 yield "token"
                 await asyncio.sleep(0)
@@ -159,18 +171,17 @@ async def test_a_stream_that_is_closed_early_ends_as_cancelled(exporting):
     await stream.aclose()
     assert gateway.traces.get("r1").outcome == "cancelled"
     gateway.close()
-    spans = exporting.wait(lambda spans: len(spans) >= 1)
-    assert spans[0].attributes["error.type"] == "cancelled"
+    [span] = exporting.wait(trace_id, count(1))
+    assert span.attributes["error.type"] == "cancelled"
 
 
-def test_an_unsampled_parent_is_respected_and_passed_on(exporting):
+def test_an_unsampled_parent_is_respected_and_passed_on(exporting, trace_id):
     tracer = Tracer("gateway")
-    unsampled = {"traceparent": f"00-{TRACE_ID}-b7ad6b7169203331-00"}
-    with tracer.span(Span.REQUEST, unsampled) as span:
-        assert span.headers["traceparent"].startswith(f"00-{TRACE_ID}-")
+    with tracer.span(Span.REQUEST, client_headers(trace_id, flags="00")) as span:
+        assert span.headers["traceparent"].startswith(f"00-{trace_id}-")
         assert span.headers["traceparent"].endswith("-00")
     tracer.close()
-    assert exporting.spans == []
+    assert exporting.of(trace_id) == []
 
 
 def test_closing_does_not_wait_for_a_dead_collector(monkeypatch):
