@@ -51,7 +51,7 @@ def check_memory(manifests: list[Manifest]) -> Iterator[str]:
         for name, spec, container in _groups(service):
             store = int(spec["rayStartParams"]["object-store-memory"])
             memory = parse_quantity(container["resources"]["limits"]["memory"])
-            shared = next(
+            shared = sum(
                 parse_quantity(volume["emptyDir"]["sizeLimit"])
                 for volume in spec["template"]["spec"]["volumes"]
                 if volume["name"] == "shared-mem"

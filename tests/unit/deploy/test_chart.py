@@ -1,0 +1,205 @@
+"""The chart says what we mean: linted, rendered with every profile, refused where it is wrong."""
+
+import warnings
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from deploy.k8s.checks import check
+from deploy.k8s.checks.ray import serve_config
+from deploy.k8s.checks.wiring import needed_secrets
+from deploy.k8s.manifest import find, kind_of, label_of, name_of, pod_templates, ray_service
+from deploy.k8s.permissions import needed
+from deploy.k8s.render import RenderError, render
+from deploy.k8s.values import CHART
+
+KUBERNETES = "1.37.0"
+OTHERS = ("ray.io", "monitoring.coreos.com", "gateway.networking.k8s.io")
+"""Groups of custom resources; kubernetes-validate knows Kubernetes' own only."""
+
+
+def test_helm_lint_has_nothing_to_say():
+    helm = pytest.importorskip("helm_python")
+
+    result = helm.lint(CHART)
+
+    assert not result["errors"]
+    assert [m["error"] for m in result["messages"]] == ["icon is recommended"]
+
+
+def test_every_profile_passes_the_cross_checks(profile):
+    assert check(profile) == []
+
+
+def test_every_core_object_is_strictly_valid(profile):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for manifest in profile:
+            if not manifest["apiVersion"].startswith(OTHERS):
+                kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
+
+
+def test_no_profile_carries_a_secret(profile):
+    assert find(profile, "Secret") == []
+    assert "password:" not in yaml.safe_dump(find(profile, "ConfigMap"))
+
+
+def test_gpu_profile_puts_each_stage_on_its_own_class_of_hardware(rendered):
+    config = serve_config(ray_service(rendered("gpu")))
+    groups = {
+        d["name"]: d["ray_actor_options"]["label_selector"]["qzoom.io/group"]
+        for d in config["applications"][0]["deployments"]
+    }
+
+    assert groups == {
+        "gateway": "edge", "encoder": "encoder", "gate": "prefill", "rpn": "prefill", "llm": "llm",
+    }  # fmt: skip
+
+
+def test_gateway_pods_and_the_head_use_the_image_without_torch(rendered):
+    images = {
+        place.rpartition("/")[2]: template["spec"]["containers"][0]["image"]
+        for place, template in pod_templates(ray_service(rendered("gpu")))
+    }
+
+    assert images["head"] == images["edge"] == "qzoom-gateway:0.1.0-ray2.60.0"
+    assert images["llm"] == "qzoom-stage:0.1.0-ray2.60.0"
+
+
+def test_the_application_is_scraped_once_per_cluster(rendered):
+    """Every proxy answers with the sum over all gateways: a scrape of each would count double."""
+    monitors = find(rendered("gpu"), "PodMonitor")
+    scraping = [
+        (monitor, endpoint)
+        for monitor in monitors
+        for endpoint in monitor["spec"]["podMetricsEndpoints"]
+        if endpoint["port"] == "serve"
+    ]
+
+    assert len(scraping) == 1
+    assert scraping[0][0]["spec"]["selector"]["matchLabels"]["qzoom.io/group"] == "head"
+
+
+def test_budgets_leave_one_pod_to_a_drain_and_never_block_it(rendered):
+    for manifests in (rendered("gpu"), rendered("gpu", "ha")):
+        groups = {
+            g["groupName"]: g["minReplicas"]
+            for g in ray_service(manifests)["spec"]["rayClusterConfig"]["workerGroupSpecs"]
+        }
+        budgets = {
+            name_of(b).removeprefix("qzoom-"): b["spec"]["minAvailable"]
+            for b in find(manifests, "PodDisruptionBudget")
+            if "minAvailable" in b["spec"]
+        }
+        assert budgets == {name: least - 1 for name, least in groups.items() if least > 1}
+
+
+def test_deny_all_covers_every_pod_and_only_the_edge_is_open_to_clients(rendered):
+    manifests = rendered("gpu", "ha")
+    policies = {name_of(p): p["spec"] for p in find(manifests, "NetworkPolicy")}
+    everything = policies["qzoom-deny-all"]["podSelector"]["matchLabels"]
+
+    for manifest in manifests:
+        for place, template in pod_templates(manifest):
+            assert everything.items() <= template["metadata"]["labels"].items(), place
+    from_clients = [
+        rule["ports"]
+        for rule in policies["qzoom-ray"]["ingress"]
+        for peer in rule["from"]
+        if "istio-ingress" in str(peer)
+    ]
+    assert [[p["port"] for p in ports] for ports in from_clients] == [[8000, 9000]]
+
+
+def test_metrics_and_traces_are_not_published(rendered):
+    settings = ("ingress.enabled=true", "ingress.host=a.example", "ingress.tlsSecret=tls")
+    ingress = find(rendered("local", settings=settings), "Ingress")[0]
+    paths = [p["path"] for p in ingress["spec"]["rules"][0]["http"]["paths"]]
+
+    assert paths == ["/v1", "/healthz", "/readyz"]
+    route = find(rendered("gpu", "ha"), "HTTPRoute")[0]
+    assert [m["path"]["value"] for m in route["spec"]["rules"][0]["matches"]] == paths
+
+
+def test_the_deployer_role_allows_exactly_what_deploy_asks_for(rendered):
+    settings = (
+        "rbac.deployer.enabled=true",
+        "rbac.deployer.subjects=[{kind: User, name: ci, apiGroup: rbac.authorization.k8s.io}]",
+        "ingress.enabled=true", "ingress.host=a.example", "ingress.tlsSecret=tls",
+    )  # fmt: skip
+    manifests = rendered("gpu", "ha", settings=settings)
+    manifests += find(rendered("gpu"), "StatefulSet")
+    allowed = {
+        (verb, group, resource)
+        for rule in find(manifests, "Role")[0]["rules"]
+        for verb in rule["verbs"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+    # The Role itself is applied by an administrator: nobody may grant what they do not hold.
+    applied = [m for m in manifests if kind_of(m) not in ("Role", "RoleBinding")]
+
+    assert {(p.verb, p.group, p.resource) for p in needed(applied)} == allowed
+
+
+def test_needed_secrets_are_found_with_their_keys(rendered):
+    assert needed_secrets(rendered("gpu", "ha")) == {
+        "qzoom-redis": {"password"},
+        "qzoom-tls": {"tls.crt", "tls.key"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("typo=1", "typo"),
+        ("model.device=tpu", "device"),
+        ("stages.gate.replicas.min=-1", "min"),
+        ("stages.gate.replicas.max=0", "max"),
+        ("stages.gate.settings.replicas=3", "replicas"),
+        ("stages.verifier={}", "verifier"),
+        ('redis.existingSecret=""', "existingSecret"),
+        ("head.sharedMemory=2 GB", "sharedMemory"),
+        ("edge.grpcPort=70000", "grpcPort"),
+        ("security.runAsUser=0", "runAsUser"),
+        ("modelCache.fetch.revision=main", "revision"),
+        ("modelCache.fetch.endpoint=http://hub.example", "endpoint"),
+        ("groups.edge.resources.requests.cpu=lots", "cpu"),
+        ("stages.llm.group=nowhere", "nowhere"),
+        ("stages.llm.replicas={min: 4, max: 2}", "above max"),
+        ("stages.llm.gpus=1", "model.device is cpu"),
+        ("groups.edge.image=gateway", "no torch"),
+        ("groups.edge.replicas.min=9", "above max"),
+        ("collector.enabled=true", "endpoint"),
+        ("modelCache.enabled=true", "repository"),
+        ("ray.upgrade.type=NewClusterWithIncrementalUpgrade", "gatewayClassName"),
+        ("ray.upgrade.incremental.stepSizePercent=50", "maxSurgePercent"),
+        ("ingress.enabled=true", "never served without TLS"),
+        ("edge.terminationGracePeriodSeconds=60", "requests are cut"),
+    ],
+)
+def test_wrong_values_are_refused_by_name(rendered, setting: str, message: str):
+    with pytest.raises(RenderError, match=message):
+        rendered(settings=(setting,))
+
+
+def test_objects_are_ordered_so_that_pods_find_what_they_need(profile):
+    kinds = [kind_of(m) for m in profile]
+    for before in ("ServiceAccount", "NetworkPolicy", "ConfigMap", "Service"):
+        if before in kinds:
+            last = max(i for i, kind in enumerate(kinds) if kind == before)
+            assert last < kinds.index("RayService"), before
+
+
+def test_names_follow_the_release():
+    labels = {label_of(m) for m in render({}, "answers", "elsewhere")}
+
+    assert {"RayService/answers-qzoom", "Service/answers-qzoom"} <= labels
+
+
+def test_a_missing_engine_is_explained(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "helm_python", None)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(RenderError, match="helm-python-sdk"):
+        render({}, "qzoom", "qzoom")
