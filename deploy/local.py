@@ -25,7 +25,10 @@ from qzoom.errors import Unavailable
 
 APPLICATION = "qzoom"
 LOOPBACK = "127.0.0.1"
-GRPC_SERVICERS = ("qzoom.pb.qzoom_pb2_grpc.add_QZoomServicer_to_server",)
+GRPC_SERVICERS = (
+    "qzoom.pb.qzoom_pb2_grpc.add_QZoomServicer_to_server",
+    "grpc_health.v1.health_pb2_grpc.add_HealthServicer_to_server",
+)
 POLL_S = 0.25
 READY_TIMEOUT_S = 10.0
 

@@ -11,6 +11,7 @@ from gateway.edge import Edge
 from gateway.flow import Flow
 from gateway.images import ImageDecoder
 from gateway.ledger import Ledger
+from gateway.rpc.health import HealthMethods
 from gateway.rpc.methods import QZoomMethods
 from gateway.services import Services
 from gateway.settings import GatewaySettings
@@ -20,7 +21,7 @@ from qzoom.telemetry.gateway import GatewayTelemetry
 
 @serve.deployment(name="gateway")
 @serve.ingress()
-class GatewayDeployment(QZoomMethods):
+class GatewayDeployment(QZoomMethods, HealthMethods):
     """One replica of the gateway.
 
     Args:
@@ -44,6 +45,7 @@ class GatewayDeployment(QZoomMethods):
         self._telemetry = GatewayTelemetry(settings.max_traces)
         self._images = ImageDecoder(num_threads=settings.decode_threads)
         self._services = Services(handles)
+        self.ready = self._services.ready
         self._ledger = Ledger(serve.get_replica_context().app_name, self._telemetry.metrics)
         flow = Flow(handles, self._services.facts, self._images, self._telemetry)
         self.edge = Edge(

@@ -1,6 +1,5 @@
 """Ways to the running system: by its flow in this process, by its handles, by its pictures."""
 
-import asyncio
 import base64
 import time
 import uuid
@@ -128,6 +127,12 @@ def picture():
 
 
 @pytest.fixture(scope="session")
+def image_file(picture):
+    """The picture that `body` sends unless it is told otherwise."""
+    return png(picture(300, 200))
+
+
+@pytest.fixture(scope="session")
 def body(cluster, picture):
     """Build a request body: `body(question, route=..., stream=...)`."""
 
@@ -148,11 +153,3 @@ def body(cluster, picture):
         }
 
     return build
-
-
-async def eventually(check, timeout_s=20.0):
-    """Wait until an async check holds."""
-    end = time.monotonic() + timeout_s
-    while not await check():
-        assert time.monotonic() < end, "did not happen in time"
-        await asyncio.sleep(0.1)
