@@ -11,7 +11,8 @@ _REPLACEMENT = "\ufffd"
 class Detokenizer:
     """Turns one answer's tokens into text and ends it at a stop text.
 
-    All pieces together equal the decoding of all tokens at once, cut before the first stop text.
+    All pieces together equal the decoding of all tokens at once, cut before the first stop text;
+    where the tokens are no valid UTF-8, they may keep characters that the decoding at once loses.
 
     Args:
         tokenizer: The checkpoint's.
@@ -108,8 +109,12 @@ class _IncrementalDecoder:
         return text
 
     def _pending(self) -> str:
-        done = self._decode(self._window[: self._num_done])
-        return self._decode(self._window)[len(done) :]
+        done, whole = self._decode(self._window[: self._num_done]), self._decode(self._window)
+        if whole.startswith(done):
+            return whole[len(done) :]
+        # SentencePiece gives up a whole run of byte tokens for one bad byte, also those that
+        # were fine on their own and are out already.
+        return self._decode(self._window[self._num_done :])
 
     def _decode(self, ids: list[int]) -> str:
         text = self._tokenizer.decode(

@@ -34,12 +34,12 @@ class CaseReport:
 
     Attributes:
         name: Of the case.
-        path: Which way this code went.
+        path: Which way this code went; `-` if it was stopped before that.
         checks: In the order of the method; a name may occur more than once.
     """
 
     name: str
-    path: str = ""
+    path: str = "-"
     checks: list[Check] = field(default_factory=list)
 
     @property
