@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qzoom.contracts.budget import MAX_ASPECT_RATIO
 from qzoom.contracts.stages import Box, ImageSpan, Proposal
 from qzoom.model.components import choose_region, kept_tokens
 from qzoom.model.config import Family, QZoomConfig
@@ -39,7 +40,7 @@ class RegionFinder:
     def find(
         self, span: ImageSpan, smoothed: NDArray[np.float32], tau_roi: float
     ) -> Proposal | None:
-        """Propose the region above the threshold, None if there is none.
+        """Propose the region above the threshold, None if there is none that can be cropped.
 
         Args:
             span: The picture.
@@ -56,13 +57,24 @@ class RegionFinder:
             return None
         x0, y0, x1, y1 = box
         wanted = expand_box(box, span.grid, self._config.roi_margin_cells)
+        box_px = self._pixels(wanted, span)
+        if self._is_too_long(box_px):
+            return None
         return Proposal(
             image=span.image,
             box_cells=box,
-            box_px=self._pixels(wanted, span),
+            box_px=box_px,
             score=float(smoothed[y0:y1, x0:x1].max(initial=0.0)),
             kept=None if keep_all else kept_tokens(mask, box),
         )
+
+    def _is_too_long(self, box_px: Box) -> bool:
+        """Whether the image processor would refuse the crop: a slice of a very long picture.
+
+        The published code takes its refusal as finding nothing.
+        """
+        sides = box_px[2] - box_px[0], box_px[3] - box_px[1]
+        return self._square_px is None and max(sides) > MAX_ASPECT_RATIO * min(sides)
 
     def _pixels(self, box: FloatBox, span: ImageSpan) -> Box:
         min_side_px = self._config.min_side_px
