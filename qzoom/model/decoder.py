@@ -82,9 +82,8 @@ class Decoder(nn.Module):
         self.config = config
         self.counter = counter
         self._backbone, self._device, self._trim = backbone, device, trim
+        backbone.check(config)
         split, total = config.split_layer, backbone.num_layers
-        if not split < total:
-            raise ValueError(f"split_layer {split} leaves no layer above it, the model has {total}")
         self.embedding = InputEmbedding(backbone)
         self.rotary = backbone.rotary(device)
         self.lower = DecoderStack(backbone, range(split), name="lower")

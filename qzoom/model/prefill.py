@@ -80,6 +80,7 @@ class PrefillGate(nn.Module):
         self.config = config
         self.counter = counter
         self._backbone, self._prompts, self._device, self._trim = backbone, prompts, device, trim
+        backbone.check(config)
         split, depth = config.split_layer, config.gate_depth
         self.embedding = InputEmbedding(backbone)
         self.rotary = backbone.rotary(device)

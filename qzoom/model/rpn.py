@@ -135,6 +135,7 @@ class RegionProposer(nn.Module):
         self.counter = counter
         self.finder = finder
         self._backbone, self._device = backbone, device
+        backbone.check(config)
         last = config.split_layer + config.rpn_depth - 1
         self.rotary = backbone.rotary(device)
         self.layers = DecoderStack(backbone, range(config.split_layer, last), name="rpn")

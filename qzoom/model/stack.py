@@ -8,7 +8,7 @@ Shapes:
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -83,14 +83,7 @@ class DecoderStack(nn.Module):
         Returns:
             hidden_TD: Output of the last layer.
         """
-        for index, layer in zip(self.indices, self.layers, strict=True):
-            hidden_TD = _run(layer, hidden_TD, rope, attention)
-            if deepstack is not None and index < len(deepstack.features):
-                rows = hidden_TD[deepstack.rows] + deepstack.features[index]
-                hidden_TD = hidden_TD.index_copy(0, deepstack.rows, rows)
-            if counter is not None:
-                counter.add(self._name, index + 1, len(hidden_TD))
-        return hidden_TD
+        return self._run_all(self.layers, hidden_TD, rope, attention, deepstack, counter)
 
     def last_rows(
         self,
@@ -119,10 +112,7 @@ class DecoderStack(nn.Module):
         if not trim:
             return self.forward(hidden_TD, rope, attention, counter=counter)[rows]
         *firsts, last = self.layers
-        for index, layer in zip(self.indices, firsts, strict=False):
-            hidden_TD = _run(layer, hidden_TD, rope, attention)
-            if counter is not None:
-                counter.add(self._name, index + 1, len(hidden_TD))
+        hidden_TD = self._run_all(firsts, hidden_TD, rope, attention, None, counter)
         index, attn = self.indices[-1], last.get_submodule("self_attn")
         normed = last.get_submodule("input_layernorm")(hidden_TD)
         k_KTE = rotate(project_heads(attn, "k", normed, self._head_size), rope)
@@ -131,6 +121,24 @@ class DecoderStack(nn.Module):
         if counter is not None:
             counter.add(self._name, index + 1, len(rows))
         return _run(last, hidden_TD[rows], (rope[0][rows], rope[1][rows]), known)
+
+    def _run_all(
+        self,
+        layers: Iterable[nn.Module],
+        hidden_TD: Tensor,
+        rope: Rope,
+        attention: Attention,
+        deepstack: Deepstack | None,
+        counter: TokenLayerCounter | None,
+    ) -> Tensor:
+        for index, layer in zip(self.indices, layers, strict=False):
+            hidden_TD = _run(layer, hidden_TD, rope, attention)
+            if deepstack is not None and index < len(deepstack.features):
+                rows = hidden_TD[deepstack.rows] + deepstack.features[index]
+                hidden_TD = hidden_TD.index_copy(0, deepstack.rows, rows)
+            if counter is not None:
+                counter.add(self._name, index + 1, len(hidden_TD))
+        return hidden_TD
 
 
 def _run(layer: nn.Module, hidden_TD: Tensor, rope: Rope, attention: Attention) -> Tensor:

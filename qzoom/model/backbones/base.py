@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from qzoom.model.attention import ATTENTION_NAME
+from qzoom.model.config import QZoomConfig
 from qzoom.model.heads import Rope
 
 
@@ -70,6 +71,23 @@ class TextBackbone:
         """E."""
         size = getattr(self.config, "head_dim", None)
         return int(size or self.hidden_size // self.config.num_attention_heads)
+
+    def check(self, config: QZoomConfig) -> None:
+        """Check that the method's layers exist in this model.
+
+        Raises:
+            ValueError: If B leaves no layer above it or lies below the deepstack's layers, or if
+                a branch is longer than what is above B.
+        """
+        split, total = config.split_layer, self.num_layers
+        if not max(1, self.num_deepstack) <= split < total:
+            raise ValueError(
+                f"split_layer is {split}, must be at least {max(1, self.num_deepstack)} and below "
+                f"the number of layers, {total}"
+            )
+        depth = max(config.gate_depth * config.has_gate, config.rpn_depth * config.has_rpn)
+        if split + depth > total:
+            raise ValueError(f"a branch of {depth} layers after {split} exceeds {total} layers")
 
     def layer(self, index: int) -> nn.Module:
         """Make a decoder layer without memory, for its tensors to be assigned."""

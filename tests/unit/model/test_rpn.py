@@ -43,7 +43,7 @@ def proposer(preset="paper", **fields):
         rotary_type=hf.LlamaRotaryEmbedding,
         mrope=False,
     )
-    fields = {"rpn_depth": 1, "sink_mask": "none", "tau_roi": 0.5, **fields}
+    fields = {"rpn_depth": 1, "gate_depth": 1, "sink_mask": "none", "tau_roi": 0.5, **fields}
     config = QZoomConfig.preset(preset, "qwen2_5_vl", split_layer=1, **fields)
     finder = RegionFinder(config, "qwen2_5_vl", Qwen2_5_VLConfig())
     rpn = RegionProposer(backbone, config, finder, device=CPU)
@@ -128,10 +128,10 @@ def test_cells_that_the_first_token_attends_to_are_dropped():
     rpn = proposer(rpn_rope=False, sink_mask="first_token")
     output = rpn.run([RpnInput(state_of([strong, CELL, weak, OTHER], (2, 2)))])[0]
     # mean(4, 0) / sqrt(2) = 1.41 for both: head 0 asks the keys of every head.
-    unblurred = proposer(rpn_rope=False).run(
+    unmasked = proposer(rpn_rope=False).run(
         [RpnInput(state_of([strong, CELL, weak, OTHER], (2, 2)))]
     )[0]
-    assert output.maps[0].logits.tolist() == unblurred.maps[0].logits.tolist()
+    assert output.maps[0].logits.tolist() == unmasked.maps[0].logits.tolist()
     p = 1 / (1 + math.exp(-1 / math.sqrt(2)))
     # Blur of [[0, p], [0, p]] on a 2 x 2 map: rows are equal, columns mix by reflection.
     inner, outer = 0.4518628 * p, 2 * 0.2740686 * p
@@ -159,3 +159,10 @@ def test_a_prompt_without_pictures_has_nothing_to_propose():
     state = PrefillState(prompt, StatePart(kv[..., :0, :], hidden[:0]), StatePart(kv, hidden))
     output = proposer().run([RpnInput(state)])[0]
     assert (output.proposal, output.heatmap, output.maps) == (None, None, ())
+
+
+@pytest.mark.parametrize(("split", "depth"), [(2, 1), (1, 2)])
+def test_a_branch_that_the_model_is_too_short_for_is_refused(split, depth):
+    config = QZoomConfig.preset("paper", "llava", split_layer=split, rpn_depth=depth)
+    with pytest.raises(ValueError, match="layers"):
+        proposer()._backbone.check(config)
