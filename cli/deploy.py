@@ -223,7 +223,8 @@ def _connected(namespace: str, context: str | None) -> "Iterator[Cluster]":
     except ImportError as error:
         raise Failure(f"deploying needs pip install 'qzoom[gateway]': {error}") from error
     try:
-        yield Cluster(namespace, context)
+        with Cluster(namespace, context) as cluster:
+            yield cluster
     except ConflictError as error:
         raise Failure(f"{error}\n  --force takes the field over", 1) from error
     except ClusterError as error:

@@ -1,13 +1,15 @@
 """How do we speak with a Kubernetes API server? Typed answers, one kind of error, deadlines."""
 
 import json
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from kubernetes import config
-from kubernetes.client import ApiClient
+from kubernetes.client import ApiClient, Configuration, VersionApi
 from kubernetes.client.exceptions import ApiException
 from kubernetes.dynamic import DynamicClient
 from kubernetes.dynamic.exceptions import ResourceNotFoundError
@@ -58,7 +60,7 @@ class Permission:
 
 
 class Cluster:
-    """One cluster, as the current user, in one namespace.
+    """One cluster, as the current user, in one namespace; a context manager.
 
     Args:
         namespace: That everything is about.
@@ -72,20 +74,42 @@ class Cluster:
 
     def __init__(self, namespace: str, context: str | None = None, timeout_s: float = 30.0) -> None:
         self.namespace = namespace
-        self._timeout_s = timeout_s
+        configuration = Configuration()
         try:
-            api = _api_client(context)
+            _load_config(context, configuration)
         except config.ConfigException as error:
             raise ClusterError(f"no usable kubeconfig: {error}") from error
         # urllib3 would try three times, each with the whole timeout.
-        api.rest_client.pool_manager.connection_pool_kw["retries"] = False
-        with _explained("reach the API server"):
-            self._client = _DynamicClient(api)
+        configuration.retries = False
+        self._api = _TimedClient(configuration, timeout_s)
+        # By default discovery is kept in a file that other clusters and users may have written.
+        self._folder = tempfile.TemporaryDirectory()
+        try:
+            with _explained("reach the API server"):
+                self._client = _DynamicClient(
+                    self._api, cache_file=f"{self._folder.name}/kinds.json"
+                )
+        except ClusterError:
+            self._folder.cleanup()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close connections and forget what was discovered."""
+        self._api.rest_client.pool_manager.clear()
+        self._folder.cleanup()
 
     def server_version(self) -> str:
         """Version of the API server, such as `v1.32.4`."""
         with _explained("ask for the version"):
-            return str(self._client.version["kubernetes"]["gitVersion"])
+            return str(VersionApi(self._api).get_code().git_version)
 
     def has_kind(self, api_version: str, kind: str) -> bool:
         """Whether the cluster knows a kind."""
@@ -122,7 +146,6 @@ class Cluster:
                 field_manager=FIELD_MANAGER,
                 force_conflicts=force,
                 dry_run="All" if dry_run else None,
-                _request_timeout=self._timeout_s,
             )
         return _plain(answer)
 
@@ -135,7 +158,6 @@ class Cluster:
                     resource,
                     name=name,
                     namespace=self.namespace if resource.namespaced else None,
-                    _request_timeout=self._timeout_s,
                 )
             except ApiException as error:
                 if error.status == _NOT_FOUND:
@@ -161,7 +183,6 @@ class Cluster:
                 resource,
                 namespace=where if resource.namespaced and where else None,
                 label_selector=selector or None,
-                _request_timeout=self._timeout_s,
             )
         return list(_plain(answer).get("items", []))
 
@@ -175,7 +196,6 @@ class Cluster:
                     name=name,
                     namespace=self.namespace,
                     body={"propagationPolicy": "Background"},
-                    _request_timeout=self._timeout_s,
                 )
             except ApiException as error:
                 if error.status != _NOT_FOUND:
@@ -196,7 +216,7 @@ class Cluster:
             "spec": {"resourceAttributes": attributes},
         }
         with _explained(f"ask whether we may {permission}"):
-            answer = self._client.create(resource, body=body, _request_timeout=self._timeout_s)
+            answer = self._client.create(resource, body=body)
         return bool(_plain(answer)["status"]["allowed"])
 
     def _resource(self, api_version: str, kind: str) -> Any:  # noqa: ANN401
@@ -204,16 +224,28 @@ class Cluster:
             return self._client.resources.get(api_version=api_version, kind=kind)
 
 
-def _api_client(context: str | None) -> ApiClient:
+class _TimedClient(ApiClient):
+    """A client whose every request has a deadline, those of discovery included."""
+
+    def __init__(self, configuration: Configuration, timeout_s: float) -> None:
+        super().__init__(configuration)
+        self._timeout_s = timeout_s
+
+    def call_api(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """Make a request, with our deadline where it has none."""
+        kwargs["_request_timeout"] = kwargs.get("_request_timeout") or self._timeout_s
+        return super().call_api(*args, **kwargs)
+
+
+def _load_config(context: str | None, configuration: Configuration) -> None:
     if context is None:
         try:
-            _config.load_incluster_config()
+            _config.load_incluster_config(client_configuration=configuration)
         except config.ConfigException:
             pass
         else:
-            return ApiClient()
-    api: ApiClient = _config.new_client_from_config(context=context)
-    return api
+            return
+    _config.load_kube_config(context=context, client_configuration=configuration)
 
 
 def _plain(answer: Any) -> Manifest:  # noqa: ANN401

@@ -19,7 +19,7 @@ def test_a_setting_is_a_path_and_a_yaml_value():
 
 @pytest.mark.parametrize("setting", ["a", "=1", "a..b=1", "a={"])
 def test_a_broken_setting_is_refused_by_name(setting: str):
-    with pytest.raises(ValueError, match="setting|YAML"):
+    with pytest.raises(ValueError, match=r"setting|YAML"):
         parse_setting(setting)
 
 
