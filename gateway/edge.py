@@ -83,6 +83,8 @@ class Edge:
         Raises:
             QZoomError: As `run`.
         """
+        started: Started | None = None
+        finished: Finished | None = None
         texts: list[str] = []
         async with aclosing(self.run(request)) as events:
             async for event in events:
@@ -93,6 +95,8 @@ class Edge:
                         texts.append(event.text)
                     case Finished():
                         finished = event
+        assert started is not None, "the flow has not started"
+        assert finished is not None, "the flow has not finished"
         return Answer(started, "".join(texts), finished)
 
     def explain(self, error: Exception, request_id: str) -> QZoomError:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
 from typing import Any, TypeVar
@@ -24,6 +25,7 @@ from qzoom.errors import Cancelled
 
 Result = TypeVar("Result")
 CLEANUP_TIMEOUT_S = 10.0
+SLOW_READER_GRACE_S = 2.0
 DONE = b"data: [DONE]\n\n"
 
 
@@ -86,9 +88,12 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the answer until it ends, fails, or the client goes away."""
+        remaining = self._request.deadline - time.time() + SLOW_READER_GRACE_S
         try:
-            await until_disconnect(receive, self._send_all(scope, receive, send))
-        except Cancelled:
+            # The flow keeps the deadline; this is for a client that does not read.
+            async with asyncio.timeout(remaining):
+                await until_disconnect(receive, self._send_all(scope, receive, send))
+        except (Cancelled, TimeoutError):
             return
 
     async def _send_all(self, scope: Scope, receive: Receive, send: Send) -> None:

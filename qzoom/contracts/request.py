@@ -185,7 +185,11 @@ class Part(_Strict):
 
 
 def _as_parts(value: object) -> object:
-    return [{"type": "text", "text": value}] if isinstance(value, str) else value
+    if isinstance(value, str):
+        return [{"type": "text", "text": value}]
+    if not isinstance(value, list):
+        raise PydanticCustomError("invalid_request", "must be a text or a list of parts")
+    return value
 
 
 class Message(_Strict):
@@ -221,7 +225,11 @@ StopTexts = Annotated[list[StopText], Field(max_length=MAX_STOP_TEXTS)]
 
 
 def _as_stop_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
+    if isinstance(value, str):
+        return [value]
+    if value is not None and not isinstance(value, list):
+        raise PydanticCustomError("invalid_request", "must be a text or a list of texts")
+    return value
 
 
 class RequestBody(_Strict):

@@ -170,6 +170,14 @@ def test_unset_and_unknown_fields_are_refused(stub, picture):
     )
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_numbers_that_are_none_are_refused(stub, picture, value):
+    asked = question(image=picture, temperature=value)
+    assert details(lambda: stub.Answer(asked, timeout=TIMEOUT_S)) == (
+        f"temperature is {value}, must be a finite number"
+    )
+
+
 def test_the_message_limit_is_grpcs_own(stub):
     with pytest.raises(grpc.RpcError) as error:
         stub.Answer(question(image=b"x" * (33 << 20)), timeout=TIMEOUT_S)

@@ -116,7 +116,7 @@ def test_other_content_is_refused(http, ask, headers):
         ({"temperature": True}, "temperature is true, must be a number", "temperature"),
         ({"max_tokens": 1.5}, "max_tokens is 1.5, must be a whole number", "max_tokens"),
         ({"seed": 10**40}, "seed is a number of 133 bits, at most 9223372036854775807", "seed"),
-        ({"stop": 5}, "stop is 5, must be a list", "stop"),
+        ({"stop": 5}, "stop: must be a text or a list of texts", "stop"),
         ({"stream": "yes"}, "stream is 'yes', must be true or false", "stream"),
         (
             {"stream_options": {"include_usage": True}},
@@ -164,7 +164,7 @@ def test_fields_are_refused_by_name(http, ask, fields, message, param):
             {"role": "user", "content": [{"type": "text", "text": "a", "image_url": {"url": "x"}}]},
             "messages[0].content[0].image_url.url: must be a data: URL with base64 content",
         ),
-        ({"role": "user", "content": 5}, "messages[0].content is 5, must be a list"),
+        ({"role": "user", "content": 5}, "messages[0].content: must be a text or a list of parts"),
         ({"role": "user"}, "messages[0].content is required"),
         ({"role": "user", "content": "x", "foo": 1}, "messages[0].foo is not a known field"),
     ],
