@@ -15,13 +15,13 @@ from torch import Tensor
 
 from qzoom.data.splits import scene_seed
 from training.aux import AuxHead
-from training.batch import Forward, collate
+from training.batch import Forward, batch_views, collate
 from training.checkpoint import load_state, save_state
 from training.clock import Clock
 from training.layout import Prompts
 from training.measure import group_rates, validate
 from training.model_config import base_config, new_model
-from training.modes import Mode, make_sample
+from training.modes import Mode, Sample, make_sample
 from training.optim import build_optimizers, set_lr
 from training.pixels import CELL
 from training.recipe import BaseRecipe, Phase, Recipe
@@ -114,20 +114,22 @@ class BaseTrainer:
 
     def train_step(self, mode: Mode, phase: Phase) -> float:
         """One optimizer step on fresh pictures of one mode; returns the loss."""
-        first = self.step * _SEEDS_PER_STEP
-        samples = [
-            make_sample(
-                scene_seed("train", first + i), mode, self.prompts, self.recipe.budgets, plain=False
-            )
-            for i in range(self.plan.batch[mode])
-        ]
-        batch = collate(samples, self.prompts, self.window_cells)
+        batch = collate(
+            self._samples(mode, 0, self.plan.batch[mode]), self.prompts, self.window_cells
+        )
         visual = [self.forward.visual_tokens(group) for group in batch.vision]
         loss = torch.zeros(())
         if phase.aux_weight:
-            for tokens, group in zip(visual, batch.vision, strict=True):
-                part = group.valid.sum() / batch.is_image.sum()
-                loss = loss + phase.aux_weight * part * cast(Tensor, self.aux(tokens, group.aux))
+            seen = list(zip(visual, batch.vision, strict=True))
+            if phase.extra_pictures:
+                extra = self._samples("zoom", self.plan.batch[mode], phase.extra_pictures)
+                views = [view for sample in extra for view in sample.views]
+                group = batch_views(views, self.window_cells)
+                seen.append((self.forward.visual_tokens(group), group))
+            total = sum(len(tokens) for tokens, _ in seen)
+            for tokens, group in seen:
+                weight = phase.aux_weight * len(tokens) / total
+                loss = loss + weight * cast(Tensor, self.aux(tokens, group.aux))
         if phase.answers:
             logits, labels = self.forward.answers(batch, torch.cat(visual))
             loss = loss + F.cross_entropy(logits, labels)
@@ -139,6 +141,16 @@ class BaseTrainer:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         return value
+
+    def _samples(self, mode: Mode, first: int, count: int) -> list[Sample]:
+        """Fresh samples of this step: numbers first..first+count-1."""
+        start = self.step * _SEEDS_PER_STEP + first
+        return [
+            make_sample(
+                scene_seed("train", start + i), mode, self.prompts, self.recipe.budgets, plain=False
+            )
+            for i in range(count)
+        ]
 
     def report(self) -> None:
         """Validate every mode and log exact match by group."""

@@ -29,6 +29,9 @@ class Phase:
     """Weight of each sample layout (training/modes.py)."""
     aux_weight: float = 0.0
     """Weight of the auxiliary vision loss."""
+    extra_pictures: int = 0
+    """More pictures a step, layout "zoom", that only the auxiliary loss sees: cheap, and what a
+    token shows limits what can be read from it."""
     answers: bool = True
     """Train on answers too; False trains the vision tower alone."""
 
