@@ -94,12 +94,13 @@ def _ask_all(system: System, report: Report) -> Iterator[tuple[Example, Answered
                 example.file(),
                 example.question,
                 {},
+                MAX_TOKENS,
                 timeout_s=ANSWER_TIMEOUT_S,
             ),
         }
         for protocol, answered in answers.items():
             right = report.expect(
-                f"{example.name}: {example.expected!r} over {protocol}, got {answered.text!r}",
+                f"{example.name}: {example.expected!r} over {protocol}, got {printable(answered.text)!r}",
                 _same(answered.text, example.expected),
             )
             report.expect(
@@ -141,12 +142,12 @@ def _compare_direct(system: System, asked: list[tuple[Example, Answered]], repor
     _step("the small print again, without zooming, for the same number of visual tokens")
     table = _answer_table()
     for example, zoomed in asked:
-        if zoomed.route != "zoom":
+        if not example.needs_detail:
             continue
         budget = zoomed.tokens["coarse"] + zoomed.tokens["roi"]
         direct = _ask_rest(system, example, route="direct", max_visual_tokens=budget)
         report.expect(
-            f"{example.name}: a wrong answer on the direct route, got {direct.text!r}",
+            f"{example.name}: a wrong answer on the direct route, got {printable(direct.text)!r}",
             not _same(direct.text, example.expected),
         )
         for name, answered in (("zoom", zoomed), ("direct", direct)):

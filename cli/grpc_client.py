@@ -18,6 +18,7 @@ def ask_grpc(
     image: bytes,
     question: str,
     options: dict[str, Any],
+    max_tokens: int,
     *,
     timeout_s: float,
 ) -> Answered:
@@ -29,6 +30,7 @@ def ask_grpc(
         image: The picture's file.
         question: What to ask.
         options: The fields of `Options` but the route, which is a string as over REST.
+        max_tokens: Most tokens of the answer.
         timeout_s: Seconds until the question is given up.
 
     Returns:
@@ -45,6 +47,7 @@ def ask_grpc(
     ]
     request = pb.AnswerRequest(
         model=model,
+        max_tokens=max_tokens,
         messages=[pb.Message(role=pb.ROLE_USER, content=content)],
         qzoom=pb.Options(route=route, **named),
     )

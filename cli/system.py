@@ -1,7 +1,7 @@
 """How do `qzoom serve` and `qzoom demo` start and stop the system? With visible progress."""
 
 import json
-import os
+import logging
 import signal
 import socket
 from collections.abc import Iterator
@@ -62,8 +62,8 @@ def running_system(config: "LocalConfig") -> Iterator[System]:
     from deploy.local import LocalSystem
 
     check_checkpoint(config.app.model)
-    # Serve writes what it does to our terminal otherwise; its log files keep it.
-    os.environ.setdefault("RAY_SERVE_LOG_TO_STDERR", "0")
+    # Serve tells of every step on the terminal; a filter outlives its own set-up of the logger.
+    logging.getLogger("ray.serve").addFilter(lambda record: record.levelno >= logging.WARNING)
     watch = _Watch()
     local = LocalSystem(config)
     try:

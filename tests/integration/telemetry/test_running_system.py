@@ -118,6 +118,7 @@ def test_grpc_is_traced_as_rest_is(cluster, otlp, picture):
         picture,
         "What is it?",
         ALWAYS_DIRECT,
+        4,
         timeout_s=REQUEST_TIMEOUT_S,
     )
     root = check_tree(otlp.wait(answered.trace_id, is_whole("direct")), "direct")
