@@ -1,0 +1,1 @@
+"""The container images: a Dockerfile, and the lock files that it installs."""
