@@ -87,7 +87,7 @@ def _ask_all(system: System, report: Report) -> Iterator[tuple[Example, Answered
         out.print(f"\n[bold]{example.name}[/]: {example.question}  (expected: {example.expected})")
         table = _answer_table()
         answers = {
-            "REST": _ask_rest(system, example, explain=example.needs_detail),
+            "REST": _ask_rest(system, example, explain=True),
             "gRPC": ask_grpc(
                 system.grpc_address,
                 system.model,
@@ -99,12 +99,12 @@ def _ask_all(system: System, report: Report) -> Iterator[tuple[Example, Answered
             ),
         }
         for protocol, answered in answers.items():
+            name, said = f"{example.name}, {protocol}", printable(answered.text)
             right = report.expect(
-                f"{example.name}: {example.expected!r} over {protocol}, got {printable(answered.text)!r}",
-                _same(answered.text, example.expected),
+                f"{name}: {example.expected!r}, got {said!r}", _same(said, example.expected)
             )
             report.expect(
-                f"{example.name}: route {example.route} over {protocol}, got {answered.route}",
+                f"{name}: route {example.route}, got {answered.route}",
                 answered.route == example.route,
             )
             _add_row(table, protocol, answered, right)

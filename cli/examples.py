@@ -4,11 +4,24 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
-PICTURES = (5, 4)
-"""Numbers of the pictures in the test split; each has codes in large and in small print."""
+if TYPE_CHECKING:
+    from qzoom.data.questions import Kind
+
+QUESTIONS: tuple[tuple[int, "Kind", bool], ...] = (
+    (5, "code", False),
+    (5, "code", True),
+    (4, "code", False),
+    (4, "code", True),
+)
+"""(number of the picture in the test split, template, whether small print must be read).
+
+The templates of `code` are the same for large and small print, so that the wording of a question
+tells nothing about its route.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +55,10 @@ class Example:
 
 
 def examples() -> Iterator[Example]:
-    """Draw the pictures; ask of each for a code in large print and for one in small print.
+    """Draw the pictures and ask the questions.
 
-    Both questions come from one template, so that their wording tells nothing about the route.
+    Raises:
+        LookupError: If a picture has no such question.
     """
     # Here, because fonts are needed.
     from qzoom.data.questions import sample_question
@@ -52,12 +66,12 @@ def examples() -> Iterator[Example]:
     from qzoom.data.scene import sample_scene
     from qzoom.data.splits import scene_seed
 
-    for order, number in enumerate(PICTURES, start=1):
+    for number, kind, needs_detail in QUESTIONS:
         scene = sample_scene(scene_seed("test", number))
-        picture, rng = render(scene), random.Random(number)
-        asked = [sample_question(rng, scene, "code", item) for item in scene.items]
-        questions = [question for question in asked if question is not None]
-        for needs_detail, size in ((False, "large"), (True, "small")):
-            chosen = next(q for q in questions if q.needs_detail is needs_detail)
-            name = f"picture {order}, {size} print"
-            yield Example(name, picture, chosen.text, chosen.answer, needs_detail)
+        rng = random.Random(number)
+        asked = [sample_question(rng, scene, kind, item) for item in scene.items]
+        chosen = [q for q in asked if q is not None and q.needs_detail is needs_detail]
+        if not chosen:
+            raise LookupError(f"picture {number} has no {kind} question with {needs_detail=}")
+        name = f"picture {number}, {'small print' if needs_detail else 'at a glance'}"
+        yield Example(name, render(scene), chosen[0].text, chosen[0].answer, needs_detail)
