@@ -34,7 +34,6 @@ def verify(
     Exits with 1 if a deviation exceeds its tolerance, with 2 if a case cannot be checked.
     """
     from qzoom.errors import QZoomError
-    from qzoom.model.loading import CheckpointError
     from qzoom.model.verify import (
         VectorError,
         find_cases,
@@ -50,7 +49,7 @@ def verify(
     for path in cases:
         try:
             report = verify_case(read_case(path), preset.value if preset else None)
-        except (VectorError, CheckpointError, QZoomError) as error:
+        except (ValueError, QZoomError) as error:  # also of vectors, checkpoints and stages
             broken += 1
             err.print(f"[bold red]error[/]  {path.stem}: {escape(str(error))}", soft_wrap=True)
             continue

@@ -170,6 +170,8 @@ def load_layers(
     Raises:
         ValueError: If a tensor is missing or has another shape.
     """
+    if not stack.indices:
+        return  # an RPN of one layer has only its scoring part
     offset = 0 if first is None else first - stack.indices[0]
     for index, layer in zip(stack.indices, stack.layers, strict=True):
         prefix = f"{place}{index + offset}."

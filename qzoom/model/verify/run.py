@@ -119,7 +119,7 @@ class _Verifier:
             self.report.exact(
                 "pictures", fetch_size((width, height)), case.setting("fetch_resize_wh")
             )
-        patches = self.preprocessor.coarse(case.source)
+        patches = self.preprocessor.coarse(case.whole)
         check_pixels(
             self.report, patches, case.coarse, case.setting("pixel_values"), self.checkpoint
         )

@@ -34,7 +34,9 @@ class Case:
         name: File name without its ending.
         settings: Contents of NAME.json.
         arrays: Contents of NAME.npz.
-        source: The picture that was asked about.
+        source: The picture that was asked about, as crops are taken from it.
+        whole: The same as the coarse picture is made from it: the published code pastes a picture
+            with transparency on white there, and drops the transparency of crops.
         coarse: What the vision tower saw of it, after resizing.
         crop: What it saw of the RoI; None on direct paths.
         checkpoint: Folder of the weights.
@@ -44,6 +46,7 @@ class Case:
     settings: dict[str, Any]
     arrays: dict[str, NDArray[Any]]
     source: Pixels
+    whole: Pixels
     coarse: Pixels
     crop: Pixels | None
     checkpoint: Path
@@ -84,7 +87,8 @@ def find_cases(folder: Path) -> list[Path]:
         raise VectorError(f"{folder} is not a folder")
     # Checkpoints lie among the cases and hold JSON files of their own.
     models = {path.parent for path in folder.rglob("config.json")}
-    cases = sorted(path for path in folder.rglob("*.json") if path.parent not in models)
+    found = sorted(path for path in folder.rglob("*.json") if path.parent not in models)
+    cases = [path for path in found if _is_case(path)]
     if not cases:
         raise VectorError(f"{folder} holds no reference vectors (NAME.json with NAME.npz)")
     known = {path.with_suffix("") for path in cases}
@@ -92,6 +96,16 @@ def find_cases(folder: Path) -> list[Path]:
     if orphans:
         raise VectorError(f"{orphans[0]} has no {orphans[0].stem}.json beside it")
     return cases
+
+
+def _is_case(path: Path) -> bool:
+    """Tell cases, broken ones too, from other JSON files such as a list of contents."""
+    if path.with_suffix(".npz").is_file():
+        return True
+    try:
+        return not {"checkpoint", "path"}.isdisjoint(read_json(path))
+    except CheckpointError:
+        return True
 
 
 def read_case(path: Path) -> Case:
@@ -121,6 +135,7 @@ def read_case(path: Path) -> Case:
         settings=settings,
         arrays=_read_arrays(path.with_suffix(".npz")),
         source=_read_picture(path.with_suffix(".input.png")),
+        whole=_read_picture(path.with_suffix(".input.png"), on_white=True),
         coarse=_read_picture(path.with_suffix(".coarse.png")),
         crop=_read_picture(path.with_suffix(".crop.png")) if has_crop else None,
         checkpoint=path.parent / checkpoint,
@@ -135,9 +150,13 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         raise VectorError(f"{path} cannot be read: {error}") from error
 
 
-def _read_picture(path: Path) -> Pixels:
+def _read_picture(path: Path, *, on_white: bool = False) -> Pixels:
     try:
         with Image.open(path) as picture:
-            return np.asarray(picture.convert("RGB"))
+            if not on_white or picture.mode != "RGBA":
+                return np.asarray(picture.convert("RGB"))
+            white = Image.new("RGB", picture.size, "white")
+            white.paste(picture, mask=picture.getchannel("A"))
+            return np.asarray(white)
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError) as error:
         raise VectorError(f"{path} cannot be read: {error}") from error

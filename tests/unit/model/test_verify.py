@@ -234,3 +234,23 @@ def test_nan_is_never_good(folder_of):
 
     report = verify_case(read_case(find_cases(folder)[0]))
     assert not report.is_good
+
+
+def test_other_json_files_are_no_cases(folder_of):
+    folder = folder_of("llava", CASES["llava"])
+    (folder / "contents.json").write_text('{"cases": 1}')
+
+    assert [path.stem for path in find_cases(folder)] == [CASES["llava"]]
+
+
+def test_transparency_is_white_in_the_whole_picture_only(folder_of):
+    folder = folder_of("llava", CASES["llava"])
+    path = folder / f"{CASES['llava']}.input.png"
+    picture = Image.open(path).convert("RGBA")
+    picture.putpixel((0, 0), (10, 20, 30, 0))
+    picture.save(path)
+
+    case = read_case(folder / f"{CASES['llava']}.json")
+    assert case.source[0, 0].tolist() == [10, 20, 30]
+    assert case.whole[0, 0].tolist() == [255, 255, 255]
+    assert np.array_equal(case.source[1:], case.whole[1:])
