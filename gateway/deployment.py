@@ -46,7 +46,9 @@ class GatewayDeployment(QZoomMethods, HealthMethods):
         self._images = ImageDecoder(num_threads=settings.decode_threads)
         self._services = Services(handles)
         self.ready = self._services.ready
-        self._ledger = Ledger(serve.get_replica_context().app_name, self._telemetry.metrics)
+        self._ledger = Ledger(
+            serve.get_replica_context().app_name, self._telemetry, settings.max_traces
+        )
         flow = Flow(handles, self._services.facts, self._images, self._telemetry)
         self.edge = Edge(
             flow,
@@ -60,16 +62,10 @@ class GatewayDeployment(QZoomMethods, HealthMethods):
         probes = Probes(
             ready=self._services.ready,
             metrics=self._ledger.render,
-            trace=self._trace,
-            traces=self._traces,
+            trace=self._ledger.trace,
+            traces=self._ledger.traces,
         )
         return create_app(self.edge, probes, behind_serve=True)
-
-    async def _trace(self, key: str) -> dict[str, Any]:
-        return self._telemetry.traces.get(key).to_json()
-
-    async def _traces(self, limit: int) -> list[dict[str, Any]]:
-        return [record.summary() for record in self._telemetry.traces.recent(limit)]
 
     def __del__(self) -> None:
         """Stop what this replica started."""

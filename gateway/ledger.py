@@ -1,18 +1,23 @@
-"""Where do the numbers of all gateways meet? In one small actor, to which each gateway reports.
+"""Where do the numbers and traces of all gateways meet? In one small actor, to which each reports.
 
-A scrape reaches one gateway of several, so each pushes what it has counted and any of them renders
-the total. The actor outlives the gateways: what a gateway that was replaced had counted stays.
+A client reaches one gateway of several, so each pushes what it has counted and which requests it
+has finished, and any of them shows the whole. The actor outlives the gateways: what a gateway that
+was replaced had counted stays in the sum.
 """
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 
-from qzoom.errors import Unavailable
-from qzoom.telemetry.metrics import MetricsLedger, MetricsRegistry, Samples, Snapshot, render
+from qzoom.errors import NotFound, QZoomError, Unavailable
+from qzoom.telemetry.gateway import GatewayTelemetry
+from qzoom.telemetry.metrics import MetricsLedger, Samples, Snapshot, render
+from qzoom.telemetry.traces import TraceRecord, TraceStore
 
 NAMESPACE = "qzoom"
 PUSH_PERIOD_S = 1.0
@@ -20,19 +25,37 @@ CALL_TIMEOUT_S = 5.0
 
 
 class _LedgerActor:
-    """Holds the ledger of one application."""
+    """Holds the ledger of one application.
 
-    def __init__(self) -> None:
-        self._ledger = MetricsLedger()
+    Args:
+        max_traces: Requests of all gateways whose waterfalls are kept.
+    """
 
-    def put(self, snapshot: Snapshot) -> None:
-        """Take a gateway's newest snapshot."""
-        self._ledger.put(snapshot)
+    def __init__(self, max_traces: int) -> None:
+        self._metrics = MetricsLedger()
+        self._traces = TraceStore(max_traces)
 
-    def put_and_total(self, snapshot: Snapshot) -> Samples:
-        """Take a gateway's newest snapshot and return the sum over all gateways."""
-        self._ledger.put(snapshot)
-        return self._ledger.total()
+    def put(self, snapshot: Snapshot, traces: Sequence[TraceRecord]) -> None:
+        """Take a gateway's newest snapshot, and what it has finished, the oldest first."""
+        self._metrics.put(snapshot)
+        for record in traces:
+            self._traces.add(record)
+
+    def total(self) -> Samples:
+        """Sum the snapshots of all gateways."""
+        return self._metrics.total()
+
+    def trace(self, key: str) -> TraceRecord:
+        """Find a request of any gateway.
+
+        Raises:
+            NotFound: If it never was here or is forgotten.
+        """
+        return self._traces.get(key)
+
+    def traces(self, limit: int) -> list[TraceRecord]:
+        """List the newest requests of all gateways."""
+        return self._traces.recent(limit)
 
 
 class Ledger:
@@ -40,14 +63,18 @@ class Ledger:
 
     Args:
         application: Name of the Serve application; its gateways share a ledger.
-        metrics: Of this gateway.
+        telemetry: Of this gateway.
+        max_traces: Requests whose waterfalls are kept.
     """
 
-    def __init__(self, application: str, metrics: MetricsRegistry) -> None:
-        self._application = application
-        self._metrics = metrics
+    def __init__(self, application: str, telemetry: GatewayTelemetry, max_traces: int) -> None:
+        self._name = f"qzoom-ledger-{application}"
+        self._telemetry = telemetry
+        self._max_traces = max_traces
+        self._reported: TraceRecord | None = None
+        self._lock = asyncio.Lock()
         self._reporting = asyncio.get_running_loop().create_task(
-            self._report(), name="metrics-report"
+            self._report_always(), name="ledger-reports"
         )
 
     async def render(self) -> str:
@@ -56,36 +83,75 @@ class Ledger:
         Raises:
             Unavailable: If the ledger does not answer.
         """
+        return render(await self._ask("total")).decode("utf-8")
+
+    async def trace(self, key: str) -> dict[str, Any]:
+        """Give the waterfall of a request, by its trace id or request id.
+
+        Another gateway's request is found a second after its end at the latest.
+
+        Raises:
+            NotFound: If no gateway remembers it.
+            Unavailable: If the ledger does not answer.
+        """
         try:
-            async with asyncio.timeout(CALL_TIMEOUT_S):
-                total = self._actor().put_and_total.remote(self._metrics.snapshot())
-                samples: Samples = await total
-        except (RayError, TimeoutError) as error:
-            raise Unavailable("the metrics ledger does not answer") from error
-        return render(samples).decode("utf-8")
+            return self._telemetry.traces.get(key).to_json()
+        except NotFound:
+            record: TraceRecord = await self._ask("trace", key)
+            return record.to_json()
+
+    async def traces(self, limit: int) -> list[dict[str, Any]]:
+        """List the newest requests of all gateways.
+
+        Raises:
+            Unavailable: If the ledger does not answer.
+        """
+        records: list[TraceRecord] = await self._ask("traces", limit)
+        return [record.summary() for record in records]
 
     def close(self) -> None:
         """Stop reporting; the ledger keeps what it was told."""
         self._reporting.cancel()
 
-    async def _report(self) -> None:
+    async def _report_always(self) -> None:
         while True:
             # A ledger that is being restarted gets the whole count with the next report.
             with contextlib.suppress(RayError, TimeoutError):
                 async with asyncio.timeout(CALL_TIMEOUT_S):
-                    await self._actor().put.remote(self._metrics.snapshot())
+                    await self._report()
             await asyncio.sleep(PUSH_PERIOD_S)
+
+    async def _ask(self, method: str, *args: object) -> Any:  # noqa: ANN401 as the method says
+        """Report, so that the answer includes this gateway, then ask."""
+        try:
+            async with asyncio.timeout(CALL_TIMEOUT_S):
+                await self._report()
+                return await getattr(self._actor(), method).remote(*args)
+        except RayTaskError as error:
+            if isinstance(error.cause, QZoomError):
+                raise error.cause from None
+            raise
+        except (RayError, TimeoutError) as error:
+            raise Unavailable("the ledger of the gateways does not answer") from error
+
+    async def _report(self) -> None:
+        async with self._lock:
+            newest_first = self._telemetry.traces.recent()
+            new = list(takewhile(lambda record: record is not self._reported, newest_first))
+            await self._actor().put.remote(self._telemetry.metrics.snapshot(), new[::-1])
+            if new:
+                self._reported = new[0]
 
     def _actor(self) -> Any:  # noqa: ANN401 Ray does not type the handle of an actor
         return (
             ray.remote(_LedgerActor)
             .options(
-                name=f"qzoom-metrics-{self._application}",
+                name=self._name,
                 namespace=NAMESPACE,
                 get_if_exists=True,
                 lifetime="detached",
                 num_cpus=0,
                 max_restarts=-1,
             )
-            .remote()
+            .remote(self._max_traces)
         )

@@ -1,5 +1,6 @@
 """One running system for the whole session: our own Ray, HTTP and gRPC, five deployments."""
 
+import base64
 import gzip
 import socket
 import threading
@@ -7,14 +8,17 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
+from PIL import Image
 
 SMALL_BUDGET = {
     "coarse_min_tokens": 16,
@@ -176,6 +180,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, otlp: OtlpReceiver) -> Ite
     write_random_checkpoint(checkpoint, "qwen2_5_vl", **SMALL_BUDGET)
     app = AppConfig(
         model=checkpoint,
+        gateway={"replicas": 2},
         encoder=ENCODER_SETTINGS,
         gate=EXACT_SETTINGS,
         rpn=STAGE_SETTINGS,
@@ -199,3 +204,56 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, otlp: OtlpReceiver) -> Ite
             application=APPLICATION,
             budget=SMALL_BUDGET,
         )
+
+
+@pytest.fixture(scope="session")
+def encode_png():
+    """Write a picture as a PNG file."""
+
+    def encode(pixels):
+        file = BytesIO()
+        Image.fromarray(pixels).save(file, "PNG")
+        return file.getvalue()
+
+    return encode
+
+
+@pytest.fixture(scope="session")
+def picture():
+    """Make a picture of coloured blocks: `picture(width, height, seed)`."""
+
+    def draw(width, height, seed=0):
+        blocks = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        rows, columns = np.arange(height) * 8 // height, np.arange(width) * 8 // width
+        return blocks[rows][:, columns]
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def image_file(picture, encode_png):
+    """The picture that `body` sends unless it is told otherwise."""
+    return encode_png(picture(300, 200))
+
+
+@pytest.fixture(scope="session")
+def body(cluster, picture, encode_png):
+    """Build a request body: `body(question, route=..., stream=...)`."""
+
+    def build(
+        question="What is it?", *, size=(300, 200), seed=0, max_tokens=6, stream=False, **method
+    ):
+        url = "data:image/png;base64," + base64.b64encode(encode_png(picture(*size, seed))).decode()
+        content = [
+            {"type": "image_url", "image_url": {"url": url}},
+            {"type": "text", "text": question},
+        ]
+        return {
+            "model": cluster.model,
+            "messages": [{"role": "user", "content": content}],
+            "max_tokens": max_tokens,
+            "stream": stream,
+            "qzoom": method,
+        }
+
+    return build
