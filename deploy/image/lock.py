@@ -8,6 +8,7 @@ linux/amd64. torch is left out: its version is an argument of the build.
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,9 @@ from packaging.utils import canonicalize_name
 FOLDER = Path(__file__).parent
 TIMEOUT_S = 600.0
 
+INDEX = "https://pypi.org/simple"
+"""Whose files are locked, whatever mirror this machine uses otherwise."""
+
 BUILD = ("build", "hatchling", "cyclonedx-bom")
 """Tools of the build, in no image."""
 
@@ -29,6 +33,7 @@ _PLATFORM = ("--python-version", "3.11", "--platform", "manylinux_2_28_x86_64",
              "--platform", "manylinux1_x86_64", "--platform", "any",
              "--only-binary", ":all:")  # fmt: skip
 
+_MIRRORS = ("PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS")
 _NOT_LOCKED = {"qzoom", "torch", "pip", "setuptools"}
 _CUDA = ("nvidia-", "cuda-", "triton")
 """Brought by torch's own wheel where it has CUDA."""
@@ -67,10 +72,12 @@ def locked(names: set[str]) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         command = [
-            sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--no-deps",
-            "--quiet", "--report", str(report), "--target", folder, *_PLATFORM, *pins,
+            sys.executable, "-m", "pip", "--isolated", "install", "--dry-run", "--ignore-installed", "--no-deps",
+            "--quiet", "--index-url", INDEX, "--report", str(report), "--target", folder,
+            *_PLATFORM, *pins,
         ]  # fmt: skip
-        subprocess.run(command, check=True, timeout=TIMEOUT_S)
+        without_mirrors = {k: v for k, v in os.environ.items() if k not in _MIRRORS}
+        subprocess.run(command, check=True, timeout=TIMEOUT_S, env=without_mirrors)
         installed = json.loads(report.read_text())["install"]
     for item in sorted(installed, key=lambda item: canonicalize_name(item["metadata"]["name"])):
         name = canonicalize_name(item["metadata"]["name"])
