@@ -108,7 +108,10 @@ class PromptBuilder:
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(
-            text, add_special_tokens=False, split_special_tokens=True
+            text,
+            add_special_tokens=False,
+            split_special_tokens=True,
+            verbose=False,  # whether the prompt fits is decided elsewhere
         )
         return ids
 
