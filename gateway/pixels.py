@@ -126,7 +126,7 @@ def decode(data: bytes, param: str) -> DecodedImage:
             f"{param} is broken or truncated: its pixels cannot be decoded", param=param
         ) from None
     digest = hashlib.sha256(np.array(rgb.shape, dtype=np.int64).tobytes())
-    digest.update(rgb)
+    digest.update(rgb.data)
     return DecodedImage(rgb, digest.hexdigest())
 
 

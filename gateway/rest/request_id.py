@@ -28,9 +28,8 @@ class RequestIdHeader:
         request_id = Headers(scope=scope).get(REQUEST_ID)
         if request_id is None:
             request_id = uuid.uuid4().hex
-            scope = scope | {
-                "headers": [*scope["headers"], (REQUEST_ID.encode(), request_id.encode())]
-            }
+            named = (REQUEST_ID.encode(), request_id.encode())
+            scope = {**scope, "headers": [*scope["headers"], named]}
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":

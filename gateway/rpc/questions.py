@@ -121,7 +121,7 @@ def _enum_field(name: str, kind: Any, number: int) -> dict[str, Any]:  # noqa: A
 
 def _refuse_unknown(message: ProtoMessage, path: str) -> None:
     """Refuse fields of a newer contract: REST refuses unknown names too."""
-    unknown = UnknownFieldSet(message)  # type: ignore[no-untyped-call]
+    unknown = UnknownFieldSet(message)
     if len(unknown):
         where = path or "the request"
         raise InvalidRequest(
