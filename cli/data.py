@@ -40,7 +40,7 @@ def make(
     image_format: Annotated[FormatName, typer.Option("--format")] = FormatName.PNG,
 ) -> None:
     """Write COUNT pictures and their questions."""
-    from qzoom.data.dataset import write_dataset  # noqa: PLC0415 -- fonts only where needed
+    from qzoom.data.dataset import write_dataset
 
     written = write_dataset(out, split.value, seed, count, image_format.value)
     for _ in track(written, total=count, description="drawing", console=_console):
@@ -56,8 +56,8 @@ def show(
     count: Annotated[int, typer.Option(min=1, max=60, help="Pictures.")] = 9,
 ) -> None:
     """Draw a contact sheet: pictures, evidence boxes, questions and answers."""
-    from qzoom.data.contact_sheet import contact_sheet  # noqa: PLC0415
-    from qzoom.data.dataset import example  # noqa: PLC0415
+    from qzoom.data.contact_sheet import contact_sheet
+    from qzoom.data.dataset import example
 
     pictures = [example(split.value, seed, index)[1:] for index in range(count)]
     contact_sheet(pictures).save(out)

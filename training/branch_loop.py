@@ -3,6 +3,7 @@
 import logging
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -23,6 +24,8 @@ from training.tokenizer import build_tokenizer
 logger = logging.getLogger(__name__)
 
 LOG_EVERY_STEPS = 20
+WARMUP_STEPS = 30
+CHECKPOINT_S = 60.0
 FIRST_INDEX = {"rpn": 1 << 36, "gate": 1 << 37}
 """First picture of each stage in the training split: none that the base has seen."""
 
@@ -104,33 +107,20 @@ class BranchTrainer(ABC):
 
     def run(self) -> dict[str, float]:
         """Train to the end of the schedule; returns the figures on validation pictures."""
-        by_steps = Clock("steps", self.plan.steps)
-        by_time = Clock("wall", self.plan.max_minutes * 60, self.spent_s)
-        last_saved = time.monotonic()
-        losses: list[float] = []
-        while (progress := max(by_steps.progress(self.step), by_time.progress(self.step))) < 1:
-            lr = self.plan.lr * (1 - progress) * min(1.0, (self.step + 1) / 30)
-            for group in self.optimizer.param_groups:
-                group["lr"] = lr
-            first = FIRST_INDEX[self.name] + self.step * self.plan.batch
-            loss = self.loss(self.states("train", first, self.plan.batch, plain=False))
-            self.optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
-            self.optimizer.step()
-            self.step += 1
-            losses.append(loss.item())
-            if self.step % LOG_EVERY_STEPS == 0:
-                mean, left = sum(losses) / len(losses), by_time.elapsed_s * (1 / progress - 1) / 60
-                logger.info(
-                    "%s step %d loss %.4f lr %.2e, %.1f min left",
-                    self.name, self.step, mean, lr, left,
-                )  # fmt: skip
-                losses = []
-            if time.monotonic() - last_saved > 60:
-                self._save(by_time.elapsed_s)
-                last_saved = time.monotonic()
-        self._save(by_time.elapsed_s)
+        train_branches([self])
         return self.validate()
+
+    def train_step(self, states: SplitStates, progress: float) -> float:
+        """One optimizer step on a batch of states; returns the loss."""
+        warmup = min(1.0, (self.step + 1) / WARMUP_STEPS)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.plan.lr * (1 - progress) * warmup
+        loss = self.loss(states)
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        self.optimizer.step()
+        self.step += 1
+        return loss.item()
 
     @torch.no_grad()
     def validate(self, pictures: int = 240) -> dict[str, float]:
@@ -147,7 +137,8 @@ class BranchTrainer(ABC):
         logger.info("%s validation %s n %s", self.name, figures, counts)
         return figures
 
-    def _save(self, elapsed_s: float) -> None:
+    def save(self, elapsed_s: float) -> None:
+        """Write the checkpoint."""
         state = {
             "branch": self.branch.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -155,3 +146,32 @@ class BranchTrainer(ABC):
             "elapsed_s": elapsed_s,
         }
         save_state(self.out, state)
+
+
+def train_branches(trainers: Sequence[BranchTrainer]) -> None:
+    """Train branches of one base side by side, on the same states: the first one's schedule.
+
+    Args:
+        trainers: At least one; all with the same recipe and base.
+    """
+    lead = trainers[0]
+    by_steps = Clock("steps", lead.plan.steps)
+    by_time = Clock("wall", lead.plan.max_minutes * 60, lead.spent_s)
+    last_saved = time.monotonic()
+    losses = [0.0] * len(trainers)
+    while (progress := max(by_steps.progress(lead.step), by_time.progress(lead.step))) < 1:
+        first = FIRST_INDEX[lead.name] + lead.step * lead.plan.batch
+        states = lead.states("train", first, lead.plan.batch, plain=False)
+        for index, trainer in enumerate(trainers):
+            losses[index] += trainer.train_step(states, progress) / LOG_EVERY_STEPS
+        if lead.step % LOG_EVERY_STEPS == 0:
+            shown = " ".join(f"{t.name} {v:.4f}" for t, v in zip(trainers, losses, strict=True))
+            left = by_time.elapsed_s * (1 / max(progress, 1e-6) - 1) / 60
+            logger.info("step %d loss %s, %.1f min left", lead.step, shown, left)
+            losses = [0.0] * len(trainers)
+        if time.monotonic() - last_saved > CHECKPOINT_S:
+            for trainer in trainers:
+                trainer.save(by_time.elapsed_s)
+            last_saved = time.monotonic()
+    for trainer in trainers:
+        trainer.save(by_time.elapsed_s)

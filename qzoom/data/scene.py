@@ -1,6 +1,6 @@
 """What is in a picture: items with places, sizes and codes, drawn from one seed.
 
-Sizes follow the coarse picture: an icon is 13-17 px there, large print 10-13.5 px (readable), small
+Sizes follow the coarse picture: an icon is 13-17 px there, large print 12-16 px (readable), small
 print at most 5 px (not readable). All boxes are (x0, y0, x1, y1) in source pixels.
 """
 
@@ -137,7 +137,7 @@ def _fill(
     for cell, is_small in zip(cells, small, strict=True):
         area = _cell_area(size, cell, len(cells))
         code = _sample_code(rng, codes)
-        font_px = small_px if is_small else round(scale * rng.uniform(10.0, 13.5))
+        font_px = small_px if is_small else round(scale * rng.uniform(12.0, 16.0))
         kind = (rng.choice(shapes), rng.choice(colours))
         items.append(_place(rng, kind, cell, area, code, (font_px, is_small), scale))
     return Scene(seed, size[0], size[1], tuple(items))

@@ -37,7 +37,7 @@ def test_small_print_is_unreadable_coarse_and_large_print_is_readable():
         scale = (scene.width * scene.height / COARSE_PIXELS) ** 0.5
         for item in scene.items:
             coarse_px = item.font_px / scale
-            assert coarse_px <= 5.2 if item.is_small else coarse_px >= 9.5
+            assert coarse_px <= 5.2 if item.is_small else coarse_px >= 11.5
             assert item.font_px >= MIN_SMALL_PX
 
 
