@@ -10,7 +10,6 @@ from ray.serve import Application, Deployment
 
 from deploy.config import AppConfig
 from gateway.deployment import GatewayDeployment
-from gateway.settings import GatewaySettings
 from qzoom.settings import StageSettings
 from services.encoder.deployment import EncoderDeployment
 from services.gate.deployment import GateDeployment
@@ -20,11 +19,11 @@ from services.rpn.deployment import RpnDeployment
 SHUTDOWN_S = 10.0
 """Time that a replica has for the requests that it still works on."""
 
+DRAIN_POLL_S = 0.5
+"""How often a replica that stops looks whether its requests have ended."""
+
 HEALTH_TIMEOUT_S = 60.0
 """A replica that answers no health check for so long is replaced; a busy machine is slow."""
-
-CONSTRUCTOR_TRIES = 3
-"""A checkpoint that cannot be read does not become readable by trying on."""
 
 
 def build(config: AppConfig) -> Application:
@@ -35,43 +34,44 @@ def build(config: AppConfig) -> Application:
         ValueError: If an environment variable names no setting.
     """
     llm = config.llm_settings()
-    return _gateway(
-        config.gateway_settings(),
-        encoder=_stage(EncoderDeployment, config.encoder_settings()),
-        gate=_stage(GateDeployment, config.gate_settings()),
-        rpn=_stage(RpnDeployment, config.rpn_settings()),
-        llm=_stage(LlmDeployment, llm, num_running=llm.max_slots),
+    common: dict[str, Any] = {
+        "graceful_shutdown_timeout_s": SHUTDOWN_S,
+        "graceful_shutdown_wait_loop_s": DRAIN_POLL_S,
+        "health_check_timeout_s": HEALTH_TIMEOUT_S,
+        "max_constructor_retry_count": config.constructor_tries,
+    }
+    gateway = config.gateway_settings()
+    # Ray types a decorated class as the class itself, hence the casts.
+    return (
+        cast(Deployment, GatewayDeployment)
+        .options(
+            num_replicas=gateway.replicas,
+            max_ongoing_requests=gateway.max_ongoing_requests,
+            ray_actor_options={"num_cpus": gateway.cpus},
+            **common,
+        )
+        .bind(
+            gateway,
+            encoder=_stage(EncoderDeployment, config.encoder_settings(), common),
+            gate=_stage(GateDeployment, config.gate_settings(), common),
+            rpn=_stage(RpnDeployment, config.rpn_settings(), common),
+            llm=_stage(LlmDeployment, llm, common, num_running=llm.max_slots),
+        )
     )
 
 
-# Ray types a decorated class as the class itself, hence the casts below.
-
-
-def _stage(stage: type, settings: StageSettings, num_running: int = 0) -> Application:
-    deployment = cast(Deployment, stage)
+def _stage(
+    stage: type, settings: StageSettings, common: dict[str, Any], num_running: int = 0
+) -> Application:
     # Beside what runs and what waits there must be room for what the service refuses itself: it
     # says why, where Serve would queue without a bound.
-    return deployment.options(
-        num_replicas=settings.replicas,
-        max_ongoing_requests=2 * settings.max_waiting + num_running,
-        ray_actor_options={"num_cpus": settings.cpus, "num_gpus": settings.gpus},
-        **_COMMON,
-    ).bind(settings)
-
-
-def _gateway(settings: GatewaySettings, **services: Application) -> Application:
-    deployment = cast(Deployment, GatewayDeployment)
-    return deployment.options(
-        num_replicas=settings.replicas,
-        max_ongoing_requests=settings.max_ongoing_requests,
-        ray_actor_options={"num_cpus": settings.cpus},
-        **_COMMON,
-    ).bind(settings, **services)
-
-
-_COMMON: dict[str, Any] = {
-    "graceful_shutdown_timeout_s": SHUTDOWN_S,
-    "graceful_shutdown_wait_loop_s": 0.5,
-    "health_check_timeout_s": HEALTH_TIMEOUT_S,
-    "max_constructor_retry_count": CONSTRUCTOR_TRIES,
-}
+    return (
+        cast(Deployment, stage)
+        .options(
+            num_replicas=settings.replicas,
+            max_ongoing_requests=2 * settings.max_waiting + num_running,
+            ray_actor_options={"num_cpus": settings.cpus, "num_gpus": settings.gpus},
+            **common,
+        )
+        .bind(settings)
+    )

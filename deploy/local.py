@@ -5,13 +5,11 @@ joined and not stopped.
 """
 
 import logging
-import os
+import re
 import shutil
-import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
@@ -21,6 +19,7 @@ from typing import Any, Literal, Self
 import httpx
 
 from deploy.config import AppConfig
+from deploy.machine import check_free, environment
 from qzoom.errors import Unavailable
 
 APPLICATION = "qzoom"
@@ -29,6 +28,9 @@ GRPC_SERVICERS = (
     "qzoom.pb.qzoom_pb2_grpc.add_QZoomServicer_to_server",
     "grpc_health.v1.health_pb2_grpc.add_HealthServicer_to_server",
 )
+GPU_SHARE = 0.25
+"""Part of a GPU that each service is booked for: all four share one."""
+
 POLL_S = 0.25
 READY_TIMEOUT_S = 10.0
 
@@ -97,6 +99,7 @@ class LocalSystem:
     def __init__(self, config: LocalConfig) -> None:
         self._config = config
         self._folder: Path | None = None
+        self._is_serving = False
 
     @property
     def url(self) -> str:
@@ -133,7 +136,7 @@ class LocalSystem:
             on_progress(Progress(phase, time.monotonic() - began, services or {}))
 
         for port in (self._config.port, self._config.grpc_port):
-            _check_free(self._config.host, port)
+            check_free(self._config.host, port)
         tell("ray")
         self._start_ray()
         tell("serve")
@@ -163,12 +166,15 @@ class LocalSystem:
         import ray  # noqa: PLC0415
         from ray import serve  # noqa: PLC0415
 
-        if ray.is_initialized():
-            # Requests may end; what is left of Serve ends with its Ray.
-            serve.delete(APPLICATION)
+        try:
+            if self._is_serving:
+                # Requests may end; what is left of Serve ends with its Ray.
+                serve.delete(APPLICATION)
+        finally:
+            self._is_serving = False
             ray.shutdown()
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder = None
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
 
     def __enter__(self) -> Self:
         """Nothing is started yet."""
@@ -188,7 +194,7 @@ class LocalSystem:
 
         # Unix sockets lie in there, whose paths may have 107 characters.
         self._folder = Path(tempfile.mkdtemp(prefix="qzoom-"))
-        with _environment(ENVIRONMENT, without=("RAY_ADDRESS",)):
+        with environment(ENVIRONMENT, without=("RAY_ADDRESS",)):
             ray.init(
                 address="local",
                 include_dashboard=False,
@@ -205,6 +211,7 @@ class LocalSystem:
 
         from deploy.app import build  # noqa: PLC0415
 
+        self._is_serving = True
         serve.start(
             proxy_location=ProxyLocation.HeadOnly,
             http_options=HTTPOptions(host=self._config.host, port=self._config.port),
@@ -212,11 +219,8 @@ class LocalSystem:
                 port=self._config.grpc_port, grpc_servicer_functions=list(GRPC_SERVICERS)
             ),
         )
-        app = self._config.app
-        gateway = {"local_clients_only": self._config.is_local_only, **app.gateway}
-        target = serve.RunTarget(
-            build(app.model_copy(update={"gateway": gateway})), APPLICATION, route_prefix="/"
-        )
+        application = build(_for_this_machine(self._config))
+        target = serve.RunTarget(application, APPLICATION, route_prefix="/")
         serve.run_many(
             [target],
             wait_for_ingress_deployment_creation=False,
@@ -228,7 +232,7 @@ def _deployment_states() -> dict[str, str]:
     """Ask Serve how far each deployment is.
 
     Raises:
-        Unavailable: If one of them failed for good; with Serve's message.
+        Unavailable: If one of them failed; with what its constructor raised.
     """
     from ray import serve  # noqa: PLC0415
     from ray.serve.schema import ApplicationStatus  # noqa: PLC0415
@@ -237,32 +241,31 @@ def _deployment_states() -> dict[str, str]:
     if application is None:
         return {}
     if application.status == ApplicationStatus.DEPLOY_FAILED:
-        raise Unavailable(application.message)
+        reasons = [_reason(name, d.message) for name, d in application.deployments.items()]
+        known = [reason for reason in reasons if reason is not None]
+        raise Unavailable("; ".join(known) or application.message)
     return {name: state.status.value for name, state in application.deployments.items()}
 
 
-def _check_free(host: str, port: int) -> None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise Unavailable(f"cannot listen on {host}:{port}: {error.strerror}") from error
+def _reason(service: str, message: str) -> str | None:
+    """Find what a constructor raised at the end of the traceback in Serve's message."""
+    _, marker, traceback = message.partition("Error:\n")
+    lines = [line.strip() for line in traceback.splitlines() if line.strip()]
+    if not marker or not lines:
+        return None
+    return f"the {service} service did not start: " + re.sub(r"^[\w.]+: ", "", lines[-1])
 
 
-@contextmanager
-def _environment(values: Mapping[str, str], without: tuple[str, ...]) -> Iterator[None]:
-    """Change the environment for processes that are started meanwhile."""
-    before = {name: os.environ.get(name) for name in (*values, *without)}
-    os.environ.update(values)
-    for name in without:
-        os.environ.pop(name, None)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+def _for_this_machine(config: LocalConfig) -> AppConfig:
+    """Fill in what follows from running everything here."""
+    app = config.app
+    services: dict[str, Any] = {
+        "gateway": {"local_clients_only": config.is_local_only, **app.gateway}
+    }
+    for name in ("encoder", "gate", "rpn", "llm"):
+        own: dict[str, Any] = getattr(app, name)
+        if own.get("device", app.device) == "cuda":
+            own = {"gpus": GPU_SHARE, **own}
+        services[name] = own
+    # What cannot start here will not start the next time either, and someone is waiting.
+    return app.model_copy(update={**services, "constructor_tries": 1})

@@ -1,0 +1,40 @@
+"""What must be so on the machine before Ray starts? Ports that are free, and its environment."""
+
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from qzoom.errors import Unavailable
+
+
+def check_free(host: str, port: int) -> None:
+    """Make sure that nobody listens on a port.
+
+    Raises:
+        Unavailable: Naming address and port.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise Unavailable(f"cannot listen on {host}:{port}: {error.strerror}") from error
+
+
+@contextmanager
+def environment(values: Mapping[str, str], without: tuple[str, ...]) -> Iterator[None]:
+    """Change the environment for processes that are started meanwhile."""
+    before = {name: os.environ.get(name) for name in (*values, *without)}
+    os.environ.update(values)
+    for name in without:
+        os.environ.pop(name, None)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
