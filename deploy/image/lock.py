@@ -72,9 +72,9 @@ def locked(names: set[str]) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         command = [
-            sys.executable, "-m", "pip", "--isolated", "install", "--dry-run", "--ignore-installed", "--no-deps",
-            "--quiet", "--index-url", INDEX, "--report", str(report), "--target", folder,
-            *_PLATFORM, *pins,
+            sys.executable, "-m", "pip", "--isolated", "install", "--dry-run",
+            "--ignore-installed", "--no-deps", "--quiet", "--index-url", INDEX,
+            "--report", str(report), "--target", folder, *_PLATFORM, *pins,
         ]  # fmt: skip
         without_mirrors = {k: v for k, v in os.environ.items() if k not in _MIRRORS}
         subprocess.run(command, check=True, timeout=TIMEOUT_S, env=without_mirrors)

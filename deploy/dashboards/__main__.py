@@ -1,0 +1,20 @@
+"""Write the dashboards into the chart."""
+
+from pathlib import Path
+
+from deploy.dashboards import gate, overview, scaling, stages
+from deploy.dashboards.panels import to_json
+
+BOARDS = (overview.BOARD, stages.BOARD, gate.BOARD, scaling.BOARD)
+
+FOLDER = Path(__file__).parent.parent / "helm" / "qzoom" / "files" / "dashboards"
+
+
+def main() -> None:
+    """Write one file for each board."""
+    for board in BOARDS:
+        (FOLDER / f"{board.name}.json").write_text(to_json(board))
+
+
+if __name__ == "__main__":
+    main()
