@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -118,9 +119,34 @@ def test_failures_are_one_line_with_exit_code_2(server, picture, tmp_path):
         assert said in line
 
 
-def test_a_missing_extra_is_named(picture, tmp_path):
+@pytest.fixture
+def plausible_model(tmp_path):
+    """A folder that passes the first look."""
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors").touch()
+    return tmp_path
+
+
+def test_serve_refuses_what_cannot_work_before_it_starts_anything(plausible_model):
+    empty = plausible_model / "empty"
+    empty.mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as used:
+        port = used.getsockname()[1]
+        for args, said in (
+            (["--model", str(plausible_model / "absent")], "is not a folder"),
+            (["--model", str(empty)], "no readable config.json"),
+            (["--model", str(plausible_model), "--port", str(port)], f"127.0.0.1:{port}"),
+            (["--model", str(plausible_model), "--grpc-port", str(port)], f"127.0.0.1:{port}"),
+            (["--model", str(plausible_model), "--host", "nonsense"], "nonsense"),
+        ):
+            start = time.monotonic()
+            done = invoke("serve", *args)
+            assert done.exit_code == 2, done.output
+            assert said in done.stderr.splitlines()[-1]
+            assert time.monotonic() - start < 10
+
+
+def test_a_missing_extra_is_named(picture, plausible_model):
     hidden = (
         "import sys\n"
         "class Hide:\n"
@@ -133,7 +159,7 @@ def test_a_missing_extra_is_named(picture, tmp_path):
     )
     for args, extra in (
         (["ask", str(picture), "?", "--model", "x"], "model"),
-        (["serve", "--model", str(tmp_path)], "gateway"),
+        (["serve", "--model", str(plausible_model)], "gateway"),
     ):
         done = subprocess.run(
             [sys.executable, "-c", hidden, *args],

@@ -1,0 +1,149 @@
+"""`qzoom serve` as a user runs it: it starts everything, answers, and leaves nothing behind."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from qzoom.model.random_checkpoint import write_random_checkpoint
+
+# A Ray of its own beside the session's: half a minute alone, longer on a busy machine.
+pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(600)]
+
+QZOOM = [sys.executable, "-c", "from cli.main import app; app()"]
+BUDGET = {
+    "coarse_min_tokens": 16,
+    "coarse_max_tokens": 64,
+    "roi_min_tokens": 16,
+    "roi_max_tokens": 48,
+}
+START_TIMEOUT_S = 240.0
+STOP_TIMEOUT_S = 60.0
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model") / "random"
+    write_random_checkpoint(folder, "qwen2_5_vl", **BUDGET)
+    return folder
+
+
+@pytest.fixture
+def mark():
+    """Something that all processes of one system have in their environment."""
+    return f"TEST_MARK={uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def short():
+    """A folder for temporary files; Ray's sockets lie below it, at most 107 characters long."""
+    with tempfile.TemporaryDirectory(prefix="q") as folder:
+        yield Path(folder)
+
+
+def processes_with(mark):
+    found = []
+    for process in Path("/proc").iterdir():
+        try:
+            if process.name.isdecimal() and mark.encode() in (process / "environ").read_bytes():
+                found.append((process / "cmdline").read_bytes()[:80])
+        except OSError:
+            continue
+    return found
+
+
+def serve_arguments(model, port):
+    return [
+        "serve",
+        *("--model", str(model)),
+        *("--port", str(port)),
+        *("--grpc-port", str(free_port())),
+    ]
+
+
+@contextmanager
+def serving(model, mark, tmp_path):
+    """Run `qzoom serve`; yields the process and what it has printed, once it is ready."""
+    port = free_port()
+    output = tmp_path / "output"
+    name, _, value = mark.partition("=")
+    with output.open("w") as file:
+        process = subprocess.Popen(
+            [*QZOOM, *serve_arguments(model, port)],
+            env={**os.environ, "COLUMNS": "120", name: value, "TMPDIR": str(tmp_path)},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while "Ctrl-C stops it" not in output.read_text():
+            assert process.poll() is None, output.read_text()
+            assert time.monotonic() < deadline, output.read_text()
+            time.sleep(0.5)
+        yield process, f"http://127.0.0.1:{port}", output
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(STOP_TIMEOUT_S)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_it_answers_and_stops_cleanly(model, mark, short, how):
+    picture = short / "picture.png"
+    Image.new("RGB", (64, 48), (9, 120, 200)).save(picture)
+    with serving(model, mark, short) as (process, url, output):
+        said = output.read_text()
+        for service in ("encoder", "gate", "rpn", "llm"):
+            assert f"{service} healthy" in said
+        assert "MiB" in said
+        asked = subprocess.run(
+            [*QZOOM, "ask", str(picture), "What is it?", "--url", url],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert asked.returncode == 0, asked.stderr
+        assert "llm.decode" in asked.stdout
+        process.send_signal(how)
+        assert process.wait(STOP_TIMEOUT_S) == 0
+        assert output.read_text().rstrip().endswith("stopped")
+        assert "Traceback" not in output.read_text()
+    deadline = time.monotonic() + 20
+    while (left := processes_with(mark)) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert left == []
+    assert list(short.glob("qzoom-*")) == []
+
+
+def test_a_broken_checkpoint_is_one_line(model, tmp_path):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for file in model.iterdir():
+        data = file.read_bytes()
+        (broken / file.name).write_bytes(data[:2000] if file.suffix == ".safetensors" else data)
+    done = subprocess.run(
+        [*QZOOM, *serve_arguments(broken, free_port())],
+        env={**os.environ, "COLUMNS": "120"},
+        capture_output=True,
+        text=True,
+        timeout=START_TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "model.safetensors" in done.stderr.splitlines()[-1]
