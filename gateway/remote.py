@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from ray.exceptions import ObjectLostError, RayActorError, RayError, RayTaskError
-from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
 from qzoom.errors import DeadlineExceeded, Overloaded, QZoomError, StateLost, Unavailable
@@ -87,5 +87,5 @@ async def translated(service: str, deadline: float) -> AsyncIterator[None]:
     except BackPressureError as error:
         message = f"the {service} service has too much to do"
         raise Overloaded(message, retry_after_s=RETRY_AFTER_S) from error
-    except (RayError, DeploymentUnavailableError) as error:
+    except (RayError, RayServeException) as error:
         raise Unavailable(f"the {service} service is not available") from error

@@ -1,0 +1,150 @@
+"""Which way a request takes, and what the llm is then asked to read."""
+
+import numpy as np
+import pytest
+
+from gateway import route
+from gateway.stages import Reply
+from qzoom.contracts.conversation import single_question
+from qzoom.contracts.options import Options
+from qzoom.contracts.request import AnswerRequest
+from qzoom.contracts.sampling import Sampling
+from qzoom.contracts.stages import (
+    Context,
+    Encoded,
+    ImageSpan,
+    Prefilled,
+    Prompt,
+    Proposal,
+    Proposed,
+    Timing,
+)
+from qzoom.contracts.status import ModelFacts
+from qzoom.contracts.tensors import BundleHeader
+from qzoom.errors import InvalidRequest
+
+TIMING = Timing(0.0, 0.0, 1)
+HEADER = BundleHeader((), 0)
+CONTEXT = Context("request", 0.0)
+
+
+def facts(*, has_gate=True, has_rpn=True):
+    return ModelFacts("qwen2_5_vl", "0", has_gate, has_rpn, 0.5, 0.1, roi_max_tokens=576)
+
+
+@pytest.mark.parametrize(
+    ("options", "model", "num_images", "p_refine", "is_open"),
+    [
+        (Options(), facts(), 1, 0.5, True),
+        (Options(), facts(), 1, 0.49, False),
+        (Options(tau_gate=0.0), facts(), 1, 0.0, True),
+        (Options(tau_gate=0.9), facts(), 1, 0.8, False),
+        (Options(route="direct"), facts(), 1, None, False),
+        (Options(route="zoom"), facts(), 1, None, True),
+        (Options(), facts(has_gate=False), 1, None, True),
+        (Options(), facts(has_gate=False, has_rpn=False), 1, None, False),
+        (Options(), facts(), 0, None, False),
+    ],
+)
+def test_the_gate_decides_under_auto_only(options, model, num_images, p_refine, is_open):
+    assert route.decide(options, model, num_images, p_refine).is_open is is_open
+
+
+def test_the_threshold_is_shown_where_it_decided():
+    assert route.decide(Options(tau_gate=0.3), facts(), 1, 0.2).tau_gate == 0.3
+    assert route.decide(Options(), facts(), 1, 0.2).tau_gate == 0.5
+    assert route.decide(Options(route="zoom"), facts(), 1, None).tau_gate is None
+
+
+@pytest.mark.parametrize(
+    ("model", "num_images", "message"),
+    [(facts(), 0, "no picture"), (facts(has_rpn=False), 1, "no RPN")],
+)
+def test_a_zoom_that_cannot_be_is_refused(model, num_images, message):
+    with pytest.raises(InvalidRequest, match=message) as raised:
+        route.decide(Options(route="zoom"), model, num_images, None)
+    assert raised.value.param == "qzoom.route"
+
+
+def test_only_auto_asks_the_gate():
+    assert route.asks_gate(Options(), facts(), 1)
+    assert not route.asks_gate(Options(route="zoom"), facts(), 1)
+    assert not route.asks_gate(Options(), facts(has_gate=False), 1)
+    assert not route.asks_gate(Options(), facts(), 0)
+
+
+@pytest.fixture
+def request_():
+    return AnswerRequest(
+        request_id="request",
+        model="model",
+        conversation=single_question("What?"),
+        images=(),
+        image_params=(),
+        sampling=Sampling(),
+        options=Options(),
+        stream=False,
+        deadline=0.0,
+        trace={},
+    )
+
+
+@pytest.fixture
+def prefilled():
+    """A prompt that shows picture 2 first, then 0, then 1."""
+    spans = tuple(
+        ImageSpan(image, start=4 * i, grid=(2, 2), size_px=(56, 56))
+        for i, image in enumerate((2, 0, 1))
+    )
+    prompt = Prompt(np.zeros(14, np.int32), np.zeros((3, 14), np.float32), spans)
+    return Reply(Prefilled(prompt, 0.7, HEADER, HEADER, TIMING), ["prefix", "suffix"])
+
+
+@pytest.fixture
+def coarse():
+    encoded = Encoded((2, 2), 4, HEADER, TIMING)
+    return [Reply(encoded, [f"picture {i}"]) for i in range(3)]
+
+
+def zoomed(image):
+    proposal = Proposal(image, (0, 0, 1, 1), (0, 0, 28, 28), 0.9)
+    proposed = Proposed(proposal, 0.1, None, image, TIMING)
+    return route.Look(proposed, Reply(Encoded((3, 3), 9, HEADER, TIMING), ["roi"]))
+
+
+def test_the_direct_route_reads_prefix_and_suffix(request_, prefilled, coarse):
+    message, state = route.resume(request_, CONTEXT, prefilled, coarse, route.Look())
+    assert state == ["prefix", "suffix"]
+    assert message.roi is None
+    assert message.later_images == ()
+
+
+@pytest.mark.parametrize(
+    ("image", "later"), [(2, ["picture 0", "picture 1"]), (0, ["picture 1"]), (1, [])]
+)
+def test_the_zoom_route_reads_pictures_behind_the_chosen_one(
+    request_, prefilled, coarse, image, later
+):
+    message, state = route.resume(request_, CONTEXT, prefilled, coarse, zoomed(image))
+    assert state == ["prefix", "suffix", "roi", *later]
+    assert len(message.later_images) == len(later)
+
+
+def test_a_region_that_could_not_be_encoded_is_no_zoom(request_, prefilled, coarse):
+    look = route.Look(zoomed(0).proposed, None, "encoder.roi: unavailable")
+    message, state = route.resume(request_, CONTEXT, prefilled, coarse, look)
+    assert message.proposal is None
+    assert state == ["prefix", "suffix"]
+    tokens = route.visual_tokens(Options(), facts(), coarse, look)
+    started = route.started(route.Decision(None, None, True), look, tokens, "trace")
+    assert started.route == "direct"
+    assert started.regions == ()
+
+
+def test_visual_tokens_are_counted(coarse):
+    direct = route.visual_tokens(Options(max_roi_tokens=50), facts(), coarse, route.Look())
+    assert (direct.coarse, direct.roi, direct.spared) == (12, 0, 50)
+    zoom = route.visual_tokens(Options(), facts(), coarse, zoomed(0))
+    assert (zoom.coarse, zoom.roi, zoom.spared) == (12, 9, 0)
+    text_only = route.visual_tokens(Options(), facts(), [], route.Look())
+    assert (text_only.coarse, text_only.roi, text_only.spared) == (0, 0, 0)
