@@ -1,7 +1,6 @@
 """`qzoom ask`: one question about one picture, here or on a server."""
 
 import json
-import mimetypes
 from dataclasses import asdict
 from enum import StrEnum
 from io import BytesIO
@@ -54,7 +53,7 @@ def ask(  # noqa: PLR0913, PLR0917 -- one argument for each option
     """Ask QUESTION about IMAGE; print the answer, its route and the time of every stage."""
     if url is not None and model is not None:
         raise Failure("--url and --model exclude each other: a server has its own model")
-    data, picture = _read(image)
+    data, media_type, picture = _read(image)
     options: dict[str, Any] = {
         "route": route.value,
         "tau_gate": tau_gate,
@@ -63,7 +62,6 @@ def ask(  # noqa: PLR0913, PLR0917 -- one argument for each option
     }
     options = {name: value for name, value in options.items() if value is not None}
     if url is not None:
-        media_type = mimetypes.guess_type(image.name)[0] or "application/octet-stream"
         answered = from_completion(
             client.ask_server(url, data, media_type, question, options, max_tokens, timeout)
         )
@@ -74,12 +72,13 @@ def ask(  # noqa: PLR0913, PLR0917 -- one argument for each option
         _save(draw_overlay(picture, answered.look(question)), save)
 
 
-def _read(path: Path) -> tuple[bytes, Image.Image]:
-    """Read a picture as the gateway does: turned upright, RGB."""
+def _read(path: Path) -> tuple[bytes, str, Image.Image]:
+    """Read a file, its media type, and its picture as the gateway sees it: upright, RGB."""
     try:
         data = path.read_bytes()
         with Image.open(BytesIO(data)) as opened:
-            return data, ImageOps.exif_transpose(opened).convert("RGB")
+            media_type = Image.MIME.get(opened.format or "", "image/unknown")
+            return data, media_type, ImageOps.exif_transpose(opened).convert("RGB")
     except (UnidentifiedImageError, Image.DecompressionBombError):
         raise Failure(f"{path} is no picture that can be read") from None
     except OSError as error:

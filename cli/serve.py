@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.console import out
+from cli.console import Failure, out
 from cli.system import running_system, service_table
 from qzoom.builtin import builtin_model
 
@@ -48,6 +48,8 @@ def serve(
     from deploy.config import AppConfig
     from deploy.local import LocalConfig
 
+    if device is DeviceName.CUDA:
+        _check_cuda()
     if dtype is None:
         dtype = DTypeName.BFLOAT16 if device is DeviceName.CUDA else DTypeName.FLOAT32
     app = AppConfig(model=model or builtin_model(), device=device.value, dtype=dtype.value)
@@ -70,3 +72,10 @@ def serve(
             signal.pause()
     except KeyboardInterrupt:
         out.print("stopped")
+
+
+def _check_cuda() -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise Failure(f"--device cuda: PyTorch {torch.__version__} sees no CUDA device here")

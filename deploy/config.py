@@ -40,7 +40,7 @@ class AppConfig(BaseModel):
     dtype: DType = "float32"
     """Element type of weights and states."""
 
-    constructor_tries: int = Field(3, ge=1)
+    constructor_tries: int = Field(default=3, ge=1)
     """How often a replica that cannot start is tried again before the deployment fails."""
 
     gateway: dict[str, Any] = Field(default_factory=dict)

@@ -8,11 +8,13 @@ import sys
 import time
 
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
 from cli.main import app
 
+NO_CUDA = [(["--device", "cuda"], "no CUDA device")]
 QZOOM = [sys.executable, "-c", "from cli.main import app; app()"]
 
 
@@ -138,6 +140,7 @@ def test_serve_refuses_what_cannot_work_before_it_starts_anything(plausible_mode
             (["--model", str(plausible_model), "--port", str(port)], f"127.0.0.1:{port}"),
             (["--model", str(plausible_model), "--grpc-port", str(port)], f"127.0.0.1:{port}"),
             (["--model", str(plausible_model), "--host", "nonsense"], "nonsense"),
+            *([] if torch.cuda.is_available() else NO_CUDA),
         ):
             start = time.monotonic()
             done = invoke("serve", *args)
