@@ -141,13 +141,16 @@ def padded_cells_to_pixels(
 
 
 def _fit_side(low: np.float32, high: np.float32, limit: int, min_side: int) -> tuple[int, int]:
-    """Grow a side to its minimum about its centre, slide and clamp it into [0, limit]."""
-    side, minimum, end = high - low, np.float32(min_side), np.float32(limit)
-    if side < minimum:
-        centre = (low + high) / np.float32(2)
-        low, high = centre - minimum / np.float32(2), centre + minimum / np.float32(2)
-        if low < 0:
-            low, high = np.float32(0), high - low
-        if high > end:
-            low, high = low - (high - end), end
-    return int(max(low, np.float32(0))), int(min(high, end))
+    """Grow a side to its minimum about its centre, slide it into [0, limit] and truncate.
+
+    Both slides are for every side, not only for grown ones: an edge that rounding put a hair
+    outside moves the other edge too, perhaps across a whole pixel.
+    """
+    zero, end = np.float32(0), np.float32(limit)
+    grown = max(np.float32(min_side) - (high - low), zero) / np.float32(2)
+    low, high = low - grown, high + grown
+    before = -min(low, zero)
+    low, high = low + before, high + before
+    beyond = max(high - end, zero)
+    low, high = low - beyond, high - beyond
+    return int(min(max(low, zero), end)), int(min(max(high, zero), end))

@@ -72,6 +72,22 @@ def test_a_small_box_grows_about_its_centre_and_slides_into_the_picture():
     )
 
 
+@pytest.mark.parametrize(
+    ("box", "grid", "size", "cell_px", "expected"),
+    [
+        # Growing: (21, 0), where (low + high) / 2 - 14 rounds to 22.
+        ((23, 3, 24, 6), (6, 28), (50, 10), 28, (21, 0, 50, 10)),
+        ((9, 16, 10, 17), (27, 10), (55, 35), 28, (27, 6, 55, 35)),
+        # Not grown, but rounding puts the far edge a hair outside: the near edge moves too.
+        ((33, 46, 53, 47), (50, 58), (3909, 149), 28, (2224, 120, 3572, 149)),
+        ((2, 19, 4, 25), (25, 4), (3746, 958), 28, (1872, 728, 3746, 958)),
+        ((8, 49, 9, 57), (57, 10), (41, 37), 32, (13, 8, 41, 37)),
+    ],
+)
+def test_growing_and_sliding_round_as_in_the_published_code(box, grid, size, cell_px, expected):
+    assert cells_to_pixels(box, grid, size, cell_px=cell_px, min_side_px=28) == expected
+
+
 def test_a_picture_smaller_than_the_minimum_is_taken_whole():
     assert cells_to_pixels((1, 1, 2, 2), (4, 4), (10, 12), cell_px=28, min_side_px=28) == (
         0,
