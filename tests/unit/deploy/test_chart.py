@@ -13,6 +13,7 @@ from deploy.k8s.manifest import find, kind_of, label_of, name_of, pod_templates,
 from deploy.k8s.permissions import needed
 from deploy.k8s.render import RenderError, render
 from deploy.k8s.values import CHART
+from deploy.local import ENVIRONMENT, GRPC_SERVICERS
 
 KUBERNETES = "1.37.0"
 OTHERS = ("ray.io", "monitoring.coreos.com", "gateway.networking.k8s.io")
@@ -117,7 +118,7 @@ def test_metrics_and_traces_are_not_published(rendered):
     ingress = find(rendered("local", settings=settings), "Ingress")[0]
     paths = [p["path"] for p in ingress["spec"]["rules"][0]["http"]["paths"]]
 
-    assert paths == ["/v1", "/healthz", "/readyz"]
+    assert paths == ["/v1/chat/completions", "/v1/models", "/healthz"]
     route = find(rendered("gpu", "ha"), "HTTPRoute")[0]
     assert [m["path"]["value"] for m in route["spec"]["rules"][0]["matches"]] == paths
 
@@ -196,6 +197,19 @@ def test_names_follow_the_release():
     labels = {label_of(m) for m in render({}, "answers", "elsewhere")}
 
     assert {"RayService/answers-qzoom", "Service/answers-qzoom"} <= labels
+
+
+def test_the_cluster_is_set_up_as_the_local_system_is(profile):
+    """There is no second code path for production."""
+    service = ray_service(profile)
+
+    assert serve_config(service)["grpc_options"]["grpc_servicer_functions"] == list(GRPC_SERVICERS)
+    for place, template in pod_templates(service):
+        variables = {
+            variable["name"]: variable.get("value")
+            for variable in template["spec"]["containers"][0]["env"]
+        }
+        assert ENVIRONMENT.items() <= variables.items(), place
 
 
 def test_a_missing_engine_is_explained(monkeypatch):
