@@ -51,7 +51,7 @@ class VisualTokens:
     Attributes:
         coarse: Visual tokens of all coarse pictures.
         roi: Visual tokens of the RoI crop, 0 on the direct route.
-        spared: Tokens that the crop would have cost, had it been taken; 0 on the zoom route.
+        spared: What the pictures would have cost at their own resolution, less the two above.
     """
 
     coarse: int

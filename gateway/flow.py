@@ -97,11 +97,12 @@ class Flow:
             coarse = await _all(stages.encode_coarse(whole, source) for source in sources)
 
             # 2. Layers 1..B and the gate.
+            sizes_px = tuple(picture.size_px for picture in pictures)
             prefill = Prefill(
                 context,
                 request.conversation,
                 images=tuple(reply.message for reply in coarse),
-                image_sizes=tuple(picture.size_px for picture in pictures),
+                image_sizes=sizes_px,
                 want_gate=route.asks_gate(options, facts, num_images),
             )
             visuals = [buffer for reply in coarse for buffer in reply.buffers]
@@ -114,7 +115,7 @@ class Flow:
             look = route.Look()
             if decision.is_open:
                 look = await self._look(stages, context, options, prefilled, sources, telemetry)
-            tokens = route.visual_tokens(options, facts, coarse, look)
+            tokens = route.visual_tokens(facts, sizes_px, coarse, look)
             started = route.started(decision, look, tokens, telemetry.trace_id)
             proposal = look.proposed.proposal if look.proposed and look.roi else None
             telemetry.took_route(started.route, proposal)

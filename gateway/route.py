@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from gateway.events import HeatMap, Region, Started, VisualTokens
 from gateway.remote import Reference
 from gateway.stages import Reply
+from qzoom.contracts.budget import native_tokens
 from qzoom.contracts.options import Options
 from qzoom.contracts.request import AnswerRequest
 from qzoom.contracts.routing import wants_zoom
@@ -103,16 +104,16 @@ def resume(
 
 
 def visual_tokens(
-    options: Options, facts: ModelFacts, coarse: Sequence[Reply[Encoded]], look: Look
+    facts: ModelFacts,
+    sizes_px: Sequence[tuple[int, int]],
+    coarse: Sequence[Reply[Encoded]],
+    look: Look,
 ) -> VisualTokens:
-    """Count what the pictures cost, and what a crop would have cost where none was taken."""
-    budget = facts.roi_max_tokens if options.max_roi_tokens is None else options.max_roi_tokens
-    could_zoom = bool(coarse) and facts.has_rpn
-    return VisualTokens(
-        coarse=sum(reply.message.num_tokens for reply in coarse),
-        roi=look.roi.message.num_tokens if look.roi else 0,
-        spared=budget if could_zoom and look.roi is None else 0,
-    )
+    """Count what the pictures cost, and what was spared against their own resolution."""
+    spent = sum(reply.message.num_tokens for reply in coarse)
+    roi = look.roi.message.num_tokens if look.roi else 0
+    native = sum(native_tokens(size_px, facts.cell_px) for size_px in sizes_px)
+    return VisualTokens(coarse=spent, roi=roi, spared=max(0, native - spent - roi))
 
 
 def started(decision: Decision, look: Look, tokens: VisualTokens, trace_id: str) -> Started:

@@ -75,6 +75,20 @@ def coarse_grid(
     return height // rules.cell_px, width // rules.cell_px
 
 
+def native_tokens(size_px: tuple[int, int], cell_px: int) -> int:
+    """Visual tokens of a whole picture at its own resolution: what a plain model would compute.
+
+    Args:
+        size_px: (width, height) of the source picture.
+        cell_px: Side of a cell.
+
+    Returns:
+        Cells of the picture rounded to whole ones, at most `FETCH_MAX_TOKENS`.
+    """
+    width, height = (max(1, round(side / cell_px)) for side in size_px)
+    return min(width * height, FETCH_MAX_TOKENS)
+
+
 def token_limits(low: int, high: int, asked: int | None) -> tuple[int, int]:
     """Apply a request's budget to the model's limits; a smaller one lowers both.
 

@@ -41,7 +41,7 @@ class ModelFacts:
         has_rpn: Whether a region can be proposed; without, only `direct` is possible.
         tau_gate: Default threshold on p(refine).
         tau_roi: Default threshold on the heat map.
-        roi_max_tokens: Default budget of an RoI crop, in visual tokens.
+        cell_px: Side of a visual token in pixels of the resized picture.
     """
 
     family: str
@@ -50,4 +50,4 @@ class ModelFacts:
     has_rpn: bool
     tau_gate: float
     tau_roi: float
-    roi_max_tokens: int
+    cell_px: int

@@ -65,7 +65,7 @@ class Attribute(_Name):
     IMAGE_SIZE = "qzoom.image_size", "Width and height of the source picture in pixels"
     TOKENS_COARSE = "qzoom.tokens.coarse", "Visual tokens of the coarse pictures"
     TOKENS_ROI = "qzoom.tokens.roi", "Visual tokens of the RoI crop"
-    TOKENS_SPARED = "qzoom.tokens.spared", "Visual tokens of the crop that was not needed"
+    TOKENS_SPARED = "qzoom.tokens.spared", "Visual tokens spared against full resolution"
     QUEUE_MS = "qzoom.queue_ms", "Milliseconds from the arrival at a replica to its batch"
     COMPUTE_MS = "qzoom.compute_ms", "Milliseconds that the batch took"
     BATCH_SIZE = "qzoom.batch_size", "Requests that shared the batch"
@@ -182,7 +182,7 @@ class Metric(Enum):
     VISUAL_TOKENS = MetricSpec(
         "qzoom_visual_tokens_total",
         Kind.COUNTER,
-        "Visual tokens: `coarse` and `roi` were computed; `spared` are those of crops not needed",
+        "Visual tokens: `coarse` and `roi` were computed; `spared` full resolution would add",
         ("kind",),
     )
     TEXT_TOKENS = MetricSpec(

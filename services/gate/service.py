@@ -149,5 +149,10 @@ def _facts(checkpoint: Checkpoint) -> ModelFacts:
         has_rpn=config.has_rpn,
         tau_gate=config.tau_gate,
         tau_roi=config.tau_roi,
-        roi_max_tokens=config.roi_max_tokens,
+        cell_px=_cell_px(checkpoint),
     )
+
+
+def _cell_px(checkpoint: Checkpoint) -> int:
+    vision = checkpoint.hf_config.vision_config
+    return int(vision.patch_size * getattr(vision, "spatial_merge_size", 1))

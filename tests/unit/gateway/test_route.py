@@ -29,7 +29,7 @@ CONTEXT = Context("request", 0.0)
 
 
 def facts(*, has_gate=True, has_rpn=True):
-    return ModelFacts("qwen2_5_vl", "0", has_gate, has_rpn, 0.5, 0.1, roi_max_tokens=576)
+    return ModelFacts("qwen2_5_vl", "0", has_gate, has_rpn, 0.5, 0.1, cell_px=28)
 
 
 @pytest.mark.parametrize(
@@ -135,16 +135,18 @@ def test_a_region_that_could_not_be_encoded_is_no_zoom(request_, prefilled, coar
     message, state = route.resume(request_, CONTEXT, prefilled, coarse, look)
     assert message.proposal is None
     assert state == ["prefix", "suffix"]
-    tokens = route.visual_tokens(Options(), facts(), coarse, look)
+    tokens = route.visual_tokens(facts(), [(280, 280)], coarse, look)
     started = route.started(route.Decision(None, None, True), look, tokens, "trace")
     assert started.route == "direct"
     assert started.regions == ()
 
 
 def test_visual_tokens_are_counted(coarse):
-    direct = route.visual_tokens(Options(max_roi_tokens=50), facts(), coarse, route.Look())
-    assert (direct.coarse, direct.roi, direct.spared) == (12, 0, 50)
-    zoom = route.visual_tokens(Options(), facts(), coarse, zoomed(0))
-    assert (zoom.coarse, zoom.roi, zoom.spared) == (12, 9, 0)
-    text_only = route.visual_tokens(Options(), facts(), [], route.Look())
+    direct = route.visual_tokens(facts(), [(280, 140)], coarse, route.Look())
+    assert (direct.coarse, direct.roi, direct.spared) == (12, 0, 50 - 12)
+    zoom = route.visual_tokens(facts(), [(280, 140)], coarse, zoomed(0))
+    assert (zoom.coarse, zoom.roi, zoom.spared) == (12, 9, 50 - 21)
+    small = route.visual_tokens(facts(), [(20, 20)], coarse, route.Look())
+    assert small.spared == 0
+    text_only = route.visual_tokens(facts(), [], [], route.Look())
     assert (text_only.coarse, text_only.roi, text_only.spared) == (0, 0, 0)

@@ -47,7 +47,7 @@ def test_what_is_said_for_all_services_can_be_said_again_for_one(monkeypatch):
 
 
 def test_an_unknown_field_of_a_service_is_refused():
-    with pytest.raises(ValidationError, match="replica\\b"):
+    with pytest.raises(ValidationError, match=r"replica\b"):
         build(AppConfig(model=Path("m"), rpn={"replica": 2}))
 
 
