@@ -19,7 +19,7 @@ from typing import Any, Literal, Self
 import httpx
 
 from deploy.config import AppConfig
-from deploy.machine import check_free, environment
+from deploy.machine import check_free, end_processes_of, environment
 from qzoom.errors import Unavailable
 
 APPLICATION = "qzoom"
@@ -31,6 +31,7 @@ GRPC_SERVICERS = (
 GPU_SHARE = 0.25
 """Part of a GPU that each service is booked for: all four share one."""
 
+RAY_TRIES = 3
 POLL_S = 0.25
 READY_TIMEOUT_S = 10.0
 
@@ -40,6 +41,9 @@ ENVIRONMENT = {
     # Serve's own limit is 2 GiB; pictures are limited far below this by ourselves.
     "RAY_SERVE_GRPC_MAX_MESSAGE_SIZE": str(32 * 1024 * 1024),
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "gateway.rest.proxy.proxy_middleware",
+    # Ray listens on the machine's outer address on Linux, even if it is given a loopback address;
+    # this is how it stays on loopback elsewhere.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 """Read by Ray's processes when they start."""
@@ -145,19 +149,15 @@ class LocalSystem:
             states = _deployment_states()
             tell("services", states)
             if states and all(state == "HEALTHY" for state in states.values()):
-                break
+                ready, missing = self._ask_ready()
+                if ready is not None:
+                    tell("ready", states)
+                    return ready
+            else:
+                missing = ", ".join(f"{name} {state}" for name, state in states.items())
             if time.monotonic() - began > self._config.start_timeout_s:
-                raise Unavailable(
-                    f"not ready after {self._config.start_timeout_s:g} s: "
-                    + ", ".join(f"{name} {state}" for name, state in states.items())
-                )
+                raise Unavailable(f"not ready after {self._config.start_timeout_s:g} s: {missing}")
             time.sleep(POLL_S)
-        response = httpx.get(f"{self.url}/readyz", timeout=READY_TIMEOUT_S)
-        if response.status_code != httpx.codes.OK:
-            raise Unavailable(f"the gateway is not ready: {response.text}")
-        tell("ready", states)
-        ready: dict[str, Any] = response.json()
-        return ready
 
     def stop(self) -> None:
         """Stop what `start` started, requests included. Does nothing the second time."""
@@ -173,6 +173,7 @@ class LocalSystem:
         finally:
             self._is_serving = False
             ray.shutdown()
+            end_processes_of(self._folder)
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
 
@@ -189,21 +190,29 @@ class LocalSystem:
         """Stop."""
         self.stop()
 
-    def _start_ray(self) -> None:
-        import ray  # noqa: PLC0415
+    def _ask_ready(self) -> tuple[dict[str, Any] | None, str]:
+        """Ask the gateway; return what it says, or why it says nothing."""
+        try:
+            response = httpx.get(f"{self.url}/readyz", timeout=READY_TIMEOUT_S)
+        except httpx.TransportError as error:
+            return None, f"the gateway does not answer: {error}"
+        if response.status_code != httpx.codes.OK:
+            return None, f"the gateway is not ready: {response.text}"
+        return response.json(), ""
 
+    def _start_ray(self) -> None:
         # Unix sockets lie in there, whose paths may have 107 characters.
         self._folder = Path(tempfile.mkdtemp(prefix="qzoom-"))
         with environment(ENVIRONMENT, without=("RAY_ADDRESS",)):
-            ray.init(
-                address="local",
-                include_dashboard=False,
-                object_store_memory=self._config.object_store_bytes,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                _node_ip_address=LOOPBACK,
-                _temp_dir=str(self._folder),
-            )
+            for tries_left in reversed(range(RAY_TRIES)):
+                try:
+                    _init_ray(self._folder, self._config.object_store_bytes)
+                    return
+                except Exception as error:
+                    # On a busy machine Ray gives up on its own processes after 30 s.
+                    end_processes_of(self._folder)
+                    if not tries_left:
+                        raise Unavailable(f"Ray did not start: {error}") from error
 
     def _start_serve(self) -> None:
         from ray import serve  # noqa: PLC0415
@@ -226,6 +235,23 @@ class LocalSystem:
             wait_for_ingress_deployment_creation=False,
             wait_for_applications_running=False,
         )
+
+
+def _init_ray(folder: Path, object_store_bytes: int) -> None:
+    import ray  # noqa: PLC0415
+    from ray._private import ray_constants  # noqa: PLC0415
+
+    # As in ENVIRONMENT, for this process, where Ray may have been imported before.
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    ray.init(
+        address="local",
+        include_dashboard=False,
+        object_store_memory=object_store_bytes,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        _node_ip_address=LOOPBACK,
+        _temp_dir=str(folder),
+    )
 
 
 def _deployment_states() -> dict[str, str]:

@@ -1,9 +1,12 @@
-"""What must be so on the machine before Ray starts? Ports that are free, and its environment."""
+"""What does a local Ray need of the machine? Free ports, an environment, and an end."""
 
+import contextlib
 import os
+import signal
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 from qzoom.errors import Unavailable
 
@@ -38,3 +41,15 @@ def environment(values: Mapping[str, str], without: tuple[str, ...]) -> Iterator
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def end_processes_of(folder: Path) -> None:
+    """Kill what is left of a Ray, recognised by its folder, whose name nobody else uses."""
+    marker = os.fsencode(folder)
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal() or int(entry.name) == os.getpid():
+            continue
+        # A process may end while it is looked at.
+        with contextlib.suppress(OSError):
+            if marker in (entry / "cmdline").read_bytes():
+                os.kill(int(entry.name), signal.SIGKILL)

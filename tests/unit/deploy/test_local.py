@@ -1,14 +1,17 @@
 """What can be known of a local system before anything starts."""
 
 import os
+import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from deploy.config import AppConfig
 from deploy.local import LocalConfig, LocalSystem, _for_this_machine, _reason
-from deploy.machine import check_free, environment
+from deploy.machine import check_free, end_processes_of, environment
 from qzoom.errors import Unavailable
 
 LOOPBACK = "127.0.0.1"
@@ -72,3 +75,18 @@ def test_the_reason_of_a_failed_start_is_found_in_serves_message():
 
 def test_stopping_what_never_started_does_nothing():
     LocalSystem(config()).stop()
+
+
+def test_only_the_processes_of_a_folder_are_ended(tmp_path):
+    sleep = "import time; time.sleep(60)"
+    own, other = (
+        subprocess.Popen([sys.executable, "-c", sleep, str(tmp_path / name)])
+        for name in ("own", "other")
+    )
+    try:
+        end_processes_of(tmp_path / "own")
+        assert own.wait(10) == -signal.SIGKILL
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait(10)
