@@ -205,7 +205,7 @@ def _rendered(
         from deploy.k8s.render import render as render_chart
         from deploy.k8s.values import load_values
     except ImportError as error:
-        raise Failure(f"deploying needs pip install 'qzoom[gateway]': {error}") from error
+        raise Failure(f"deploying needs pip install 'qzoom[deploy,gateway]': {error}") from error
     try:
         manifests = render_chart(load_values(values or (), settings or ()), name, namespace)
     except (ValueError, RenderError) as error:
@@ -221,7 +221,7 @@ def _connected(namespace: str, context: str | None) -> "Iterator[Cluster]":
     try:
         from deploy.k8s.cluster import Cluster, ClusterError, ConflictError
     except ImportError as error:
-        raise Failure(f"deploying needs pip install 'qzoom[gateway]': {error}") from error
+        raise Failure(f"deploying needs pip install 'qzoom[deploy,gateway]': {error}") from error
     try:
         with Cluster(namespace, context) as cluster:
             yield cluster

@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from importlib.metadata import distribution
 from pathlib import Path
@@ -51,12 +52,22 @@ def closure(requirement: str) -> set[str]:
         if not new:
             continue
         found.setdefault(name, set()).update(new)
-        for text in distribution(name).requires or []:
-            needed = Requirement(text)
-            marker = needed.marker
-            if marker is None or any(marker.evaluate({"extra": extra}) for extra in new):
-                stack.append(needed)
+        stack.extend(_needs(name, new))
     return {name for name in found if name not in _NOT_LOCKED and not name.startswith(_CUDA)}
+
+
+def _needs(name: str, extras: set[str]) -> Iterator[Requirement]:
+    """What a package needs; ours from pyproject.toml, as the installed one may be older."""
+    if name == "qzoom":
+        project = tomllib.loads((FOLDER.parents[1] / "pyproject.toml").read_text())["project"]
+        groups = {"": project["dependencies"], **project["optional-dependencies"]}
+        yield from (Requirement(text) for extra in extras for text in groups[extra])
+        return
+    for text in distribution(name).requires or []:
+        needed = Requirement(text)
+        marker = needed.marker
+        if marker is None or any(marker.evaluate({"extra": extra}) for extra in extras):
+            yield needed
 
 
 def locked(names: set[str]) -> Iterator[str]:

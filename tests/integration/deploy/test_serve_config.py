@@ -4,6 +4,8 @@ A Ray of its own, as the configuration is the application's and not the session'
 for head and workers; token authentication and the environment are the chart's.
 """
 
+import base64
+import io
 import os
 import shutil
 import signal
@@ -22,6 +24,7 @@ import httpx
 import promql_parser
 import pytest
 import yaml
+from PIL import Image
 
 from deploy.dashboards.__main__ import BOARDS
 from deploy.k8s.checks.ray import serve_config
@@ -38,11 +41,13 @@ START_S = 300.0
 SMALL = {
     "coarse_min_tokens": 16, "coarse_max_tokens": 64, "roi_min_tokens": 16, "roi_max_tokens": 48,
 }  # fmt: skip
-PIXEL = (
-    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAEAAAABACAIAAAAlC+aJAAAAUklEQVR42u3PQQkAAAgEsOtf"
-    "WiP4FgYrsKZeS0BAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQOC2AK0A/w8Z9E7V"
-    "AAAAAElFTkSuQmCC"
-)
+
+
+def _picture() -> str:
+    """A picture as a data URL."""
+    sink = io.BytesIO()
+    Image.linear_gradient("L").convert("RGB").save(sink, "PNG")
+    return "data:image/png;base64," + base64.b64encode(sink.getvalue()).decode()
 
 
 def _free_ports(count: int) -> list[int]:
@@ -126,7 +131,7 @@ class Served:
 
     def ask(self, **options: Any) -> httpx.Response:
         content = [
-            {"type": "image_url", "image_url": {"url": PIXEL}},
+            {"type": "image_url", "image_url": {"url": _picture()}},
             {"type": "text", "text": "What is written there?"},
         ]
         messages = [{"role": "user", "content": content}]
