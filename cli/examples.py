@@ -12,15 +12,14 @@ if TYPE_CHECKING:
     from qzoom.data.questions import Kind
 
 QUESTIONS: tuple[tuple[int, "Kind", bool], ...] = (
-    (5, "code", False),
+    (5, "shape", False),
     (5, "code", True),
-    (4, "code", False),
+    (4, "colour", False),
     (4, "code", True),
 )
 """(number of the picture in the test split, template, whether small print must be read).
 
-The templates of `code` are the same for large and small print, so that the wording of a question
-tells nothing about its route.
+`scripts/demo_candidates.py` lists those that a model answers.
 """
 
 
