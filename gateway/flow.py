@@ -89,6 +89,7 @@ class Flow:
         telemetry: RequestTelemetry,
     ) -> AsyncGenerator[Event, None]:
         facts, options, num_images = await self._facts(), request.options, len(pictures)
+        route.check(options, facts, num_images)
         context = Context(request.request_id, request.deadline, telemetry.headers)
         with StageCalls(self._handles, telemetry) as stages:
             # 1. The whole pictures, coarsely.

@@ -50,13 +50,8 @@ def asks_gate(options: Options, facts: ModelFacts, num_images: int) -> bool:
     return options.route == "auto" and facts.has_gate and facts.has_rpn and num_images > 0
 
 
-def decide(
-    options: Options, facts: ModelFacts, num_images: int, p_refine: float | None
-) -> Decision:
-    """Decide whether to look closer (Q-Zoom, Sec. III-B).
-
-    `auto` without a score, which means a checkpoint without a gate, always asks the RPN; so does
-    `zoom`. Where there is no picture, or nothing that could propose a region, `auto` is direct.
+def check(options: Options, facts: ModelFacts, num_images: int) -> None:
+    """Refuse a route that cannot be taken, before anything is computed for it.
 
     Raises:
         InvalidRequest: If the route is `zoom` and there is nothing to zoom with or into.
@@ -65,6 +60,16 @@ def decide(
         raise InvalidRequest("route is zoom, but there is no picture", param="qzoom.route")
     if options.route == "zoom" and not facts.has_rpn:
         raise InvalidRequest("route is zoom, but the model has no RPN", param="qzoom.route")
+
+
+def decide(
+    options: Options, facts: ModelFacts, num_images: int, p_refine: float | None
+) -> Decision:
+    """Decide whether to look closer (Q-Zoom, Sec. III-B).
+
+    `auto` without a score, which means a checkpoint without a gate, always asks the RPN; so does
+    `zoom`. Where there is no picture, or nothing that could propose a region, `auto` is direct.
+    """
     tau_gate = facts.tau_gate if options.tau_gate is None else options.tau_gate
     is_open = wants_zoom(options.route, p_refine, tau_gate)
     return Decision(

@@ -81,7 +81,7 @@ class StageCalls:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Drop all references, also those that a traceback or a caller's variable would keep."""
+        """Drop all references, whoever still holds a reply."""
         for references in self._owned:
             references.clear()
         self._owned.clear()

@@ -62,7 +62,7 @@ def test_the_threshold_is_shown_where_it_decided():
 )
 def test_a_zoom_that_cannot_be_is_refused(model, num_images, message):
     with pytest.raises(InvalidRequest, match=message) as raised:
-        route.decide(Options(route="zoom"), model, num_images, None)
+        route.check(Options(route="zoom"), model, num_images)
     assert raised.value.param == "qzoom.route"
 
 
