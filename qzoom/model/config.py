@@ -46,6 +46,8 @@ class QZoomConfig:
         region_rule: One box around all cells, or LLaVA's rule over connected components.
         roi_margin_cells: Context around the box on every side, in coarse cells.
         min_side_px: Shortest side of the RoI, in pixels of the source picture.
+        min_crop_px: A RoI with a shorter side, as pictures narrower than `min_side_px` give it,
+            is no RoI.
         crop_resize: How the crop becomes a model input: `budget` keeps its aspect ratio within
             the token limits, `pad` pads to a square, `squash` ignores the aspect ratio.
         token_filter: Whether tokens of the crop outside the RoI mask are dropped.
@@ -77,6 +79,7 @@ class QZoomConfig:
     region_rule: RegionRule = "bounding_box"
     roi_margin_cells: float = 0.0
     min_side_px: int = 28
+    min_crop_px: int = 0
     crop_resize: CropResize = "budget"
     token_filter: TokenFilter = "all"
     roi_delimiters: bool = True
@@ -103,7 +106,8 @@ class QZoomConfig:
         _check(0 < self.tau_roi < 1, "tau_roi", self.tau_roi, "in (0, 1)")
         is_finite = 0 <= self.roi_margin_cells < math.inf
         _check(is_finite, "roi_margin_cells", self.roi_margin_cells, "at least 0 and finite")
-        _check(self.min_side_px >= 0, "min_side_px", self.min_side_px, ">= 0")
+        for name in ("min_side_px", "min_crop_px"):
+            _check(getattr(self, name) >= 0, name, getattr(self, name), ">= 0")
         for which in ("coarse", "roi"):
             low, high = getattr(self, f"{which}_min_tokens"), getattr(self, f"{which}_max_tokens")
             _check(1 <= low <= high, f"{which}_min_tokens", low, f"in [1, {high}]")
@@ -161,7 +165,8 @@ _PRESETS: dict[Preset, dict[Family, dict[str, Any]]] = {
         "llava": {**_LLAVA, "crop_resize": "pad"},
     },
     "released": {
-        "qwen2_5_vl": {**_RELEASED_QWEN, "sink_mask": "corner"},
+        # The processor of transformers 4.51 refuses crops of less than one cell.
+        "qwen2_5_vl": {**_RELEASED_QWEN, "sink_mask": "corner", "min_crop_px": 28},
         "qwen3_vl": {
             **_RELEASED_QWEN,
             "sink_mask": "first_token",

@@ -58,7 +58,7 @@ class RegionFinder:
         x0, y0, x1, y1 = box
         wanted = expand_box(box, span.grid, self._config.roi_margin_cells)
         box_px = self._pixels(wanted, span)
-        if self._is_too_long(box_px):
+        if self._is_refused(box_px):
             return None
         return Proposal(
             image=span.image,
@@ -68,13 +68,16 @@ class RegionFinder:
             kept=None if keep_all else kept_tokens(mask, box),
         )
 
-    def _is_too_long(self, box_px: Box) -> bool:
-        """Whether the image processor would refuse the crop: a slice of a very long picture.
+    def _is_refused(self, box_px: Box) -> bool:
+        """Whether the image processor would refuse the crop: empty, thin or too long for its width.
 
         The published code takes its refusal as finding nothing.
         """
+        if self._square_px is not None:
+            return False
         sides = box_px[2] - box_px[0], box_px[3] - box_px[1]
-        return self._square_px is None and max(sides) > MAX_ASPECT_RATIO * min(sides)
+        is_long = max(sides) > MAX_ASPECT_RATIO * min(sides)
+        return is_long or min(sides) < max(1, self._config.min_crop_px)
 
     def _pixels(self, box: FloatBox, span: ImageSpan) -> Box:
         min_side_px = self._config.min_side_px
