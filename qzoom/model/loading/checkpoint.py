@@ -124,6 +124,7 @@ def open_checkpoint(
             raise CheckpointError(f"{base} is a {filled.family} model, {folder} a {family} model")
         own_names = {n: at for n, at in filled.locations.items() if not n.startswith("qzoom.")}
         locations = own_names | locations
+    hf_config.tie_word_embeddings = _is_tied(raw, hf_config.tie_word_embeddings, locations)
     locations = _check_complete(folder, hf_config, qzoom, locations)
     preprocessor_file = folder / "preprocessor_config.json"
     preprocessor = read_json(preprocessor_file) if preprocessor_file.is_file() else {}
@@ -194,6 +195,19 @@ def _check_complete(
     if missing:
         raise CheckpointError(f"{folder} lacks {_listed(missing)}, which its config promises")
     return {name: found[name] for name in [*base, *branches]}
+
+
+def _is_tied(raw: dict[str, Any], default: bool, found: Mapping[str, Location]) -> bool:
+    """Whether the output head is the embedding table.
+
+    Nested configurations say so twice, and versions of transformers read one or the other. Where
+    the two disagree, what is stored decides: an own head is a head that was trained.
+    """
+    nested = raw.get("text_config") or {}
+    said = {values.get("tie_word_embeddings") for values in (raw, nested)} - {None}
+    if said == {True, False}:
+        return keys.LM_HEAD not in found
+    return said == {True} if said else default
 
 
 def _branch_names(base: Iterable[str], qzoom: QZoomConfig) -> list[str]:

@@ -10,6 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from qzoom.model.config import QZoomConfig
+from qzoom.model.decoder import Decoder
 from qzoom.model.loading import CheckpointError, open_checkpoint
 from qzoom.model.loading import weights as weights_module
 from qzoom.model.random_checkpoint import random_model
@@ -81,6 +82,23 @@ def test_tied_head_is_the_embedding_table(random_folder, family, layout):
     folder, model = random_folder(family, layout, is_tied=True)
 
     assert_holds(open_checkpoint(folder), model, is_tied=True)
+
+
+def test_a_stored_head_counts_where_the_configuration_contradicts_itself(copy_of):
+    folder, model = copy_of("qwen3_vl")
+    nested = json.loads((folder / "config.json").read_text())["text_config"]
+    edit_config(
+        folder,
+        tie_word_embeddings=True,
+        text_config=nested | {"tie_word_embeddings": False},
+    )
+
+    checkpoint = open_checkpoint(folder)
+    assert_holds(checkpoint, model)
+    decoder = Decoder.load(checkpoint)
+    assert torch.equal(
+        decoder.head.weight, checkpoint.tensors(["lm_head"])["lm_head.weight"].float()
+    )
 
 
 @pytest.mark.parametrize("layout", ["own", "released"])
