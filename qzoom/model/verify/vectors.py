@@ -21,6 +21,25 @@ from qzoom.model.loading.weights import read_json
 ZOOM_PATHS = ("roi", "single_box", "mask")
 DIRECT_PATHS = ("direct_gate", "direct_empty_mask", "no_roi")
 
+_NUM_AXES = {
+    "bbox_cells": 1,
+    "bbox_pixels": 1,
+    "component_boxes": 2,
+    "generated_ids": 1,
+    "ids_after": 1,
+    "image_feats_every24": 2,
+    "input_ids": 1,
+    "logits": 2,
+    "pos_before": 2,
+    "prob_masked": 2,
+    "roi_deepstack": 3,
+    "roi_feats": 2,
+    "roi_logits": 2,
+    "sink_keep": 2,
+    "smoothed": 2,
+}
+"""Arrays that are computed with, not only compared."""
+
 
 class VectorError(ValueError):
     """A reference vector is missing, broken or of a kind that cannot be checked."""
@@ -65,6 +84,28 @@ class Case:
         if key not in self.settings:
             raise VectorError(f"{self.name}.json lacks {key}")
         return self.settings[key]
+
+    def number(self, key: str) -> float:
+        """Return a setting that is a number.
+
+        Raises:
+            VectorError: If this case lacks it or it is of another type.
+        """
+        value = self.setting(key)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise VectorError(f"{self.name}.json has {key} {value!r}, which is not a number")
+        return value
+
+    def pixels(self, key: str) -> dict[str, Any]:
+        """Return what is recorded of a tensor of pixels: its shape and SHA-256.
+
+        Raises:
+            VectorError: If this case lacks it.
+        """
+        value = self.setting(key)
+        if not isinstance(value, dict) or not {"shape", "sha256"} <= set(value):
+            raise VectorError(f"{self.name}.json has {key} without shape and sha256")
+        return value
 
     def array(self, key: str) -> NDArray[Any]:
         """Return an array that every case on this path has.
@@ -145,9 +186,16 @@ def read_case(path: Path) -> Case:
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+            arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise VectorError(f"{path} cannot be read: {error}") from error
+    for name, num_axes in _NUM_AXES.items():
+        if name in arrays and (
+            arrays[name].dtype.kind not in "biuf" or arrays[name].ndim != num_axes
+        ):
+            found = f"{arrays[name].dtype} {list(arrays[name].shape)}"
+            raise VectorError(f"{path} has {name} {found}, not numbers on {num_axes} axes")
+    return arrays
 
 
 def _read_picture(path: Path, *, on_white: bool = False) -> Pixels:

@@ -113,6 +113,7 @@ def test_changed_array_fails(folder_of, family, array):
     ("family", "values"),
     [
         ("qwen2_5_vl", {"gate_prob": 0.8248}),
+        ("qwen2_5_vl", {"gate_prob": 0.824834}),
         ("qwen2_5_vl", {"gate_thresh": 0.9}),
         ("qwen2_5_vl", {"roi_conf_thresh": 0.35}),
         ("qwen2_5_vl", {"roi_conf_thresh": 0.99}),
@@ -178,6 +179,23 @@ def remove_setting(folder, name):
     path.write_text(json.dumps(settings))
 
 
+def with_settings(**values):
+    def change(folder, name):
+        path = folder / f"{name}.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+    return change
+
+
+def with_array(array, change):
+    def rewrite(folder, name):
+        path = folder / f"{name}.npz"
+        with np.load(path) as file:
+            np.savez(path, **(dict(file) | {array: change(file[array])}))
+
+    return rewrite
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -195,6 +213,16 @@ def remove_setting(folder, name):
         ),
         (remove_array, "npz lacks logits"),
         (remove_setting, "json lacks max_pixels"),
+        (with_settings(gate_thresh=None), "gate_thresh None, which is not a number"),
+        (with_settings(roi_conf_thresh="0.4"), "roi_conf_thresh '0.4', which is not a number"),
+        (with_settings(max_pixels=[1]), "max_pixels [1], which is not a number"),
+        (with_settings(pixel_values={}), "pixel_values without shape and sha256"),
+        (with_settings(crop_pixel_values=3), "crop_pixel_values without shape and sha256"),
+        (with_array("input_ids", lambda ids: ids[None]), "not numbers on 1 axes"),
+        (with_array("roi_logits", lambda _: np.array([["x"]])), "roi_logits <U1"),
+        (with_array("prob_masked", lambda p: p[None]), "not numbers on 2 axes"),
+        (with_array("input_ids", lambda ids: ids + 9000 * (ids == 9)), "exceed the vocabulary"),
+        (with_array("generated_ids", lambda ids: ids - 300), "exceed the vocabulary"),
     ],
 )
 def test_broken_folder_is_named(folder_of, damage, message):
