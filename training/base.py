@@ -133,6 +133,14 @@ class BaseTrainer:
         if phase.answers:
             logits, labels = self.forward.answers(batch, torch.cat(visual))
             loss = loss + F.cross_entropy(logits, labels)
+        return self.update(loss, mode)
+
+    def update(self, loss: Tensor, mode: Mode) -> float:
+        """Step the optimizers; returns the loss.
+
+        Raises:
+            FloatingPointError: If the loss is not a number.
+        """
         torch.autograd.backward(loss)
         value = loss.item()
         if value != value:  # noqa: PLR0124 -- NaN is the only number unequal to itself

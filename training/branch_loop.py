@@ -17,6 +17,7 @@ from training.clock import Clock
 from training.layout import Prompts
 from training.model_config import base_config, new_model
 from training.modes import make_sample
+from training.optim import build_optimizers, set_lr
 from training.pixels import CELL
 from training.recipe import BranchRecipe, Recipe
 from training.tokenizer import build_tokenizer
@@ -65,9 +66,7 @@ class BranchTrainer(ABC):
         self.plan: BranchRecipe = getattr(recipe, self.name)
         self.forward, self.prompts = load_base(recipe, base)
         self.branch = self.build()
-        self.optimizer = torch.optim.AdamW(
-            self.branch.parameters(), betas=(0.9, 0.98), weight_decay=0.01
-        )
+        self.optimizers = build_optimizers([self.branch], weight_decay=0.01)
         self.step, self.spent_s = 0, 0.0
 
     @abstractmethod
@@ -101,7 +100,8 @@ class BranchTrainer(ABC):
         if state is None:
             return False
         self.branch.load_state_dict(state["branch"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         self.step, self.spent_s = state["step"], state["elapsed_s"]
         return True
 
@@ -113,12 +113,12 @@ class BranchTrainer(ABC):
     def train_step(self, states: SplitStates, progress: float) -> float:
         """One optimizer step on a batch of states; returns the loss."""
         warmup = min(1.0, (self.step + 1) / WARMUP_STEPS)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.plan.lr * (1 - progress) * warmup
+        set_lr(self.optimizers, self.plan.lr * (1 - progress) * warmup)
         loss = self.loss(states)
-        self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         self.step += 1
         return loss.item()
 
@@ -141,7 +141,7 @@ class BranchTrainer(ABC):
         """Write the checkpoint."""
         state = {
             "branch": self.branch.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "step": self.step,
             "elapsed_s": elapsed_s,
         }

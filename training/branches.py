@@ -112,6 +112,11 @@ def split_states(forward: Forward, batch: Batch, split_layer: int) -> SplitState
     visual = torch.cat([forward.visual_tokens(group) for group in batch.vision])
     rope = forward.text.rope(batch.positions)
     hidden = forward.text.layers(forward.embed(batch, visual), rope, batch.mask, 1, split_layer)
+    return describe(batch, hidden, rope)
+
+
+def describe(batch: Batch, hidden_RTD: Tensor, rope: tuple[Tensor, Tensor]) -> SplitStates:
+    """Find every question's last prompt token in states after layer B."""
     rows: list[int] = []
     queries: list[int] = []
     grids, sizes, questions = [], [], []
@@ -129,7 +134,7 @@ def split_states(forward: Forward, batch: Batch, split_layer: int) -> SplitState
     starts = {sample.tree.image_start for sample in batch.samples}
     assert len(starts) == 1, starts
     return SplitStates(
-        hidden=hidden,
+        hidden=hidden_RTD,
         rope=rope,
         mask=batch.mask,
         rows=torch.tensor(rows),

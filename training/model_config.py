@@ -90,4 +90,4 @@ def new_model(config: Qwen2_5_VLConfig, seed: int) -> Qwen2_5_VLForConditionalGe
             fan_in = parameter[0].numel()
             torch.nn.init.normal_(parameter, std=fan_in**-0.5 * 0.7)
     torch.nn.init.normal_(model.model.language_model.embed_tokens.weight, std=0.5)
-    return cast(Qwen2_5_VLForConditionalGeneration, model)
+    return model

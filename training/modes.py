@@ -9,7 +9,7 @@ full    a full scene at native size                         direct (later stages
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -58,6 +58,8 @@ class Sample:
     image: Image.Image
     asked: dict[int, Question]
     """Question of each segment that holds one."""
+    pointers: dict[int, int] = field(default_factory=dict)
+    """Last token of the words that name the evidence, within the segment."""
 
     @property
     def size_px(self) -> tuple[int, int]:
@@ -96,6 +98,7 @@ class _Builder:
         self.tree = Tree(prompts)
         self.views: list[View] = []
         self.asked: dict[int, Question] = {}
+        self.pointers: dict[int, int] = {}
 
     def build(self) -> Sample:
         limit = self.budgets.full_max_tokens if self.mode == "full" else self.budgets.max_tokens
@@ -108,7 +111,7 @@ class _Builder:
                 self._add_zoom(root, item, grid)
         else:
             self._add_direct(root)
-        return Sample(self.tree, self.views, self.scene, self.image, self.asked)
+        return Sample(self.tree, self.views, self.scene, self.image, self.asked, self.pointers)
 
     def _scene(self, seed: int) -> Scene:
         if self.mode == "item":
@@ -167,6 +170,12 @@ class _Builder:
         text = question.text if self.plain else self._reworded(question.text)
         segment = self.tree.add_question(previous if follow_up else block, text, question.answer)
         self.asked[segment] = question
+        if question.reference and self.mode != "zoom":
+            end = text.index(question.reference) + len(question.reference)
+            prompts, ids = self.tree.prompts, self.tree.segments[segment].ids
+            tail = len(prompts.encode(text)) + len(prompts.ask_answer) + 1
+            lead = len(ids) - tail - len(prompts.encode(question.answer))
+            self.pointers[segment] = lead + len(prompts.encode(text[:end])) - 1
         return segment
 
     def _is_answerable(self, question: Question) -> bool:

@@ -1,7 +1,10 @@
-"""Optimizers of the base: Muon on hidden matrices, AdamW on everything else."""
+"""Optimizers: Muon on hidden matrices, AdamW on everything else."""
 
 import torch
 from torch import nn
+
+OUTER = ("embed", "lm_head", "head.", "chars", "shapes", "colours")
+"""Parts of parameter names of input and output matrices, which Muon is not meant for."""
 
 ADAMW_BETAS = (0.9, 0.97)
 """The second moment forgets faster than usual: runs are a few thousand steps short."""
@@ -18,7 +21,7 @@ def build_optimizers(modules: list[nn.Module], weight_decay: float) -> list[torc
     rest: list[nn.Parameter] = []
     for module in modules:
         for name, parameter in module.named_parameters():
-            outer = any(part in name for part in ("embed", "lm_head", "chars", "shapes", "colours"))
+            outer = any(part in name for part in OUTER)
             hidden_matrix = parameter.ndim == 2 and not outer
             (hidden if hidden_matrix else rest).append(parameter)
     muon = torch.optim.Muon(

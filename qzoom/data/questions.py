@@ -31,6 +31,10 @@ class Question:
     needs_detail: bool
     evidence_px: Box | None
     """Box that decides the answer, for measuring; None if the whole picture does."""
+    reference: str = ""
+    """The words of `text` that name what to look at, "" where there are none."""
+    referents_px: tuple[Box, ...] = ()
+    """Boxes of all items that these words fit."""
 
 
 def sample_question(
@@ -85,7 +89,8 @@ def _code(rng: random.Random, scene: Scene, item: Item) -> Question | None:
         return None
     group: Group = "detail" if item.is_small else "print"
     text = phrase(rng, "code", ref=ref)
-    return Question(text, item.code, "code", group, item.is_small, item.evidence_px)
+    box = item.evidence_px
+    return Question(text, item.code, "code", group, item.is_small, box, ref, (box,))
 
 
 def _which(rng: random.Random, scene: Scene, item: Item) -> Question | None:
@@ -121,16 +126,19 @@ def _count(rng: random.Random, scene: Scene, item: Item) -> Question:
         colour, shape = rng.choice(sorted(COLOURS)), rng.choice(SHAPES)
     way = rng.random()
     if way < 0.15:
-        many, count = plural(rng.choice(NOUNS)), len(scene.items)
+        many, matching = plural(rng.choice(NOUNS)), list(scene.items)
     elif way < 0.5:
-        many, count = plural(shape), sum(i.shape == shape for i in scene.items)
+        many, matching = plural(shape), [i for i in scene.items if i.shape == shape]
     elif way < 0.8:
         many = f"{colour} {plural(rng.choice(NOUNS))}"
-        count = sum(i.colour == colour for i in scene.items)
+        matching = [i for i in scene.items if i.colour == colour]
     else:
         many = f"{colour} {plural(shape)}"
-        count = sum((i.colour, i.shape) == (colour, shape) for i in scene.items)
-    return _coarse("count", phrase(rng, "count", many=many), str(count))
+        matching = [i for i in scene.items if (i.colour, i.shape) == (colour, shape)]
+    found, count = tuple(i.icon_px for i in matching), len(matching)
+    return Question(
+        phrase(rng, "count", many=many), str(count), "count", "coarse", False, None, many, found
+    )
 
 
 def _exists(rng: random.Random, scene: Scene, item: Item) -> Question:
@@ -146,40 +154,43 @@ def _exists(rng: random.Random, scene: Scene, item: Item) -> Question:
     there = (colour, shape) in pairs
     article = "an" if colour[0] in "aeiou" else "a"
     text = phrase(rng, "exists", ref_a=f"{article} {colour} {shape}")
-    return _coarse("exists", text, "yes" if there else "no")
+    found = tuple(i.icon_px for i in scene.items if (i.colour, i.shape) == (colour, shape))
+    answer, ref = "yes" if there else "no", f"{colour} {shape}"
+    return Question(text, answer, "exists", "coarse", False, None, ref, found)
 
 
 def _where(rng: random.Random, scene: Scene, item: Item) -> Question | None:
     ref = _choose(rng, scene, item, "both shape colour") if len(scene.items) > 1 else None
     if ref is None:
         return None
-    return _coarse("where", phrase(rng, "where", ref=ref), item.place, item)
+    return _coarse("where", phrase(rng, "where", ref=ref), item.place, item, ref)
 
 
 def _shape(rng: random.Random, scene: Scene, item: Item) -> Question | None:
     ref = _choose(rng, scene, item, "colour place")
     if ref is None:
         return None
-    return _coarse("shape", phrase(rng, "shape", ref=ref), item.shape, item)
+    return _coarse("shape", phrase(rng, "shape", ref=ref), item.shape, item, ref)
 
 
 def _colour(rng: random.Random, scene: Scene, item: Item) -> Question | None:
     ref = _choose(rng, scene, item, "shape place")
     if ref is None:
         return None
-    return _coarse("colour", phrase(rng, "colour", ref=ref), item.colour, item)
+    return _coarse("colour", phrase(rng, "colour", ref=ref), item.colour, item, ref)
 
 
 def _what(rng: random.Random, scene: Scene, item: Item) -> Question | None:
     if len(scene.items) == 1:
         return None
-    text = phrase(rng, "what", at=rng.choice(PLACE_PHRASES[item.place]))
-    return _coarse("what", text, f"{item.colour} {item.shape}", item)
+    at = rng.choice(PLACE_PHRASES[item.place])
+    answer = f"{item.colour} {item.shape}"
+    return _coarse("what", phrase(rng, "what", at=at), answer, item, at)
 
 
-def _coarse(kind: Kind, text: str, answer: str, item: Item | None = None) -> Question:
-    box = item.icon_px if item else None
-    return Question(text, answer, kind, "coarse", False, box)
+def _coarse(kind: Kind, text: str, answer: str, item: Item, ref: str) -> Question:
+    box = item.icon_px
+    return Question(text, answer, kind, "coarse", False, box, ref, (box,))
 
 
 _SAMPLERS: dict[Kind, Callable[[random.Random, Scene, Item], Question | None]] = {

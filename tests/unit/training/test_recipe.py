@@ -23,7 +23,7 @@ def test_built_in_recipe_loads():
     recipe = load_recipe("built-in")
     assert recipe.base.phases[-1].lr_end == 0
     assert recipe.size.mrope_section == (4, 6, 6)
-    assert {"look", "read", "serve"} == {phase.name for phase in recipe.base.phases}
+    assert not recipe.base.phases[0].answers  # the vision tower learns to see first
 
 
 @pytest.mark.parametrize(
