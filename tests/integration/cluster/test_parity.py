@@ -108,7 +108,9 @@ async def test_requests_in_one_batch_equal_requests_alone(twins, pictures):
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-async def test_most_answers_are_equal_in_bfloat16(cluster, flow_runner, picture, record_property):
+async def test_most_answers_are_equal_in_bfloat16(
+    cluster, flow_runner, picture, record_testsuite_property
+):
     """Batches round differently in bf16, so equality is reported and only bounded from below."""
     torch.set_num_threads(1)
     threads = {"threads": 1}
@@ -134,7 +136,7 @@ async def test_most_answers_are_equal_in_bfloat16(cluster, flow_runner, picture,
     finally:
         serve.delete("bf16")
     equal = [a.ids == r.ids for a, r in zip(answers, references, strict=True)]
-    record_property("bf16_share_of_equal_answers", sum(equal) / NUM_BF16)
+    record_testsuite_property("bf16_share_of_equal_answers", sum(equal) / NUM_BF16)
     assert sum(equal) >= NUM_BF16 / 2
 
 
