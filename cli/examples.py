@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from qzoom.data.questions import Kind
 
 QUESTIONS: tuple[tuple[int, "Kind", bool], ...] = (
-    (5, "shape", False),
-    (5, "code", True),
-    (4, "colour", False),
-    (4, "code", True),
+    (7, "what", False),
+    (7, "code", True),
+    (8, "shape", False),
+    (8, "code", True),
 )
 """(number of the picture in the test split, template, whether small print must be read).
 

@@ -8,6 +8,7 @@ from cli import (
     convert,
     data,
     demo,
+    deploy,
     doctor,
     evaluate,
     serve,
@@ -38,3 +39,4 @@ app.command()(version.version)
 app.add_typer(bench.app, name="bench")
 app.add_typer(data.app, name="data")
 app.add_typer(train.app, name="train")
+app.add_typer(deploy.app, name="deploy")
