@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 QUESTIONS: tuple[tuple[int, "Kind", bool], ...] = (
     (7, "what", False),
     (7, "code", True),
-    (8, "shape", False),
-    (8, "code", True),
+    (18, "shape", False),
+    (18, "code", True),
 )
 """(number of the picture in the test split, template, whether small print must be read).
 

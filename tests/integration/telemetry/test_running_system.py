@@ -6,6 +6,7 @@ import os
 import secrets
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 
@@ -150,24 +151,39 @@ def test_everything_emitted_is_in_the_vocabulary_and_the_other_way_round(cluster
 
 def test_the_waterfall_of_a_request_is_drawn(cluster, picture):
     trace_id = ask(cluster, picture, ALWAYS_ZOOM).json()["qzoom"]["trace_id"]
-    record = httpx.get(f"{cluster.url}/v1/traces/{trace_id}", timeout=10).json()
+    # Another gateway of the cluster knows it a second later.
+    record = eventually(
+        lambda: httpx.get(f"{cluster.url}/v1/traces/{trace_id}", timeout=10).json(),
+        lambda found: "spans" in found,
+    )
     assert [span["name"] for span in record["spans"]] == ZOOM
     for span in record["spans"]:
         if span["name"] in {stage.value for stage in STAGES}:
             assert span["compute_ms"] > 0
             assert span["queue_ms"] >= 0
         assert span["start_ms"] + span["duration_ms"] <= record["duration_ms"] + 1
-    drawn = subprocess.run(
-        [sys.executable, "-c", QZOOM, "trace", trace_id, "--url", cluster.url],
-        env={**os.environ, "COLUMNS": "140", "NO_COLOR": "1"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+    drawn = eventually(
+        lambda: subprocess.run(
+            [sys.executable, "-c", QZOOM, "trace", trace_id, "--url", cluster.url],
+            env={**os.environ, "COLUMNS": "140", "NO_COLOR": "1"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        ),
+        lambda run: run.returncode == 0,
     )
     assert drawn.returncode == 0, drawn.stderr
     for name in ZOOM:
         assert name in drawn.stdout
+
+
+def eventually(look, is_there, patience_s=10.0):
+    """Look again until it is there or patience ends; return what was seen last."""
+    end = time.monotonic() + patience_s
+    while not is_there(found := look()) and time.monotonic() < end:
+        time.sleep(0.2)
+    return found
 
 
 def scrape(cluster):
@@ -183,7 +199,9 @@ def test_a_scrape_counts_every_request_and_every_stage(cluster, picture):
     before = scrape(cluster)
     for _ in range(3):
         assert ask(cluster, picture, ALWAYS_ZOOM).status_code == 200
-    after = scrape(cluster)
+    done = ("qzoom_requests_total", (("outcome", "ok"), ("route", "zoom")))
+    wanted = before.get(done, 0.0) + 3
+    after = eventually(lambda: scrape(cluster), lambda found: found.get(done, 0.0) >= wanted)
 
     def grown(name, **labels):
         key = (name, tuple(sorted(labels.items())))
