@@ -140,6 +140,17 @@ def export(
     _console.print(f"wrote {model}")
 
 
+@app.command(name="all")
+def all_stages(
+    recipe: RecipeOption = "built-in", out: OutOption = None, resume: ResumeOption = False
+) -> None:
+    """Train base, RPN and gate from nothing, and write them to OUT/model."""
+    _, folder = _open(recipe, out)
+    base(recipe, folder, resume)
+    branches(recipe, folder, resume)
+    export(folder / "model", recipe, folder)
+
+
 @app.command()
 def measure(
     recipe: RecipeOption = "built-in",

@@ -39,6 +39,21 @@ def test_proto_is_no_package() -> None:
     assert not list((ROOT / "proto").rglob("*.py")), "a package named proto breaks google's"
 
 
+def test_every_command_of_the_makefile_exists() -> None:
+    commands = re.findall(r"@\$\(QZOOM\) ((?:[a-z]+ ?)+)", (ROOT / "Makefile").read_text())
+    assert len(commands) >= 5
+    for command in commands:
+        code = "from cli.main import app; app()"
+        run = subprocess.run(
+            [sys.executable, "-c", code, *command.split(), "--help"],
+            cwd=ROOT,
+            timeout=120,
+            check=False,
+            capture_output=True,
+        )
+        assert run.returncode == 0, f"qzoom {command}: {run.stderr.decode()[-500:]}"
+
+
 @pytest.mark.parametrize("service", ["encoder", "gate", "rpn", "llm"])
 def test_every_service_has_the_same_files(service: str) -> None:
     files = {f.name for f in (ROOT / "services" / service).glob("*.py")}

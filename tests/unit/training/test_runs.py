@@ -5,9 +5,12 @@ import json
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 from transformers import AutoImageProcessor, AutoTokenizer, Qwen2_5_VLForConditionalGeneration
+from typer.testing import CliRunner
 
+from cli.train import app as train_app
 from qzoom.model.config import QZoomConfig
 from training.base import BaseTrainer
 from training.export import export_model
@@ -48,6 +51,18 @@ def run(recipe, tmp_path_factory):
         stage.validate = lambda: {}  # 240 pictures are for real runs
         stage.run()
     return folder
+
+
+def test_one_command_runs_every_stage_and_goes_on_after_a_stop(recipe, tmp_path):
+    file = tmp_path / "tiny.yaml"
+    file.write_text(yaml.safe_dump(json.loads(json.dumps(dataclasses.asdict(recipe)))))
+    out = tmp_path / "run"
+    train = ["all", "--recipe", str(file), "--out", str(out)]
+    for extra in ([], ["--resume"]):
+        done = CliRunner().invoke(train_app, [*train, *extra])
+        assert done.exit_code == 0, done.output
+    Qwen2_5_VLForConditionalGeneration.from_pretrained(out / "model")
+    assert (out / "model" / "qzoom.safetensors").is_file()
 
 
 def test_a_resumed_run_ends_with_the_same_weights(recipe, run, tmp_path):
