@@ -81,7 +81,9 @@ def replicas_for(load: float, predicted: float, target: float) -> int:
     Returns:
         Replicas for the larger of both, before bounds; 0 without any load.
     """
-    return math.ceil(max(load, predicted) / target)
+    most = max(load, predicted)
+    # The quotient of a tiny load may round to nothing; any load needs a replica.
+    return max(math.ceil(most / target), int(most > 0))
 
 
 class FlowPolicy:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from ray.serve._private.common import DeploymentID
 from ray.serve.autoscaling_policy import _apply_app_level_autoscaling_config
@@ -44,6 +44,7 @@ def test_a_share_stays_a_share(previous, load, source, weight):
     assert 0.0 <= learn_share(previous, load, source, weight) <= 1.0
 
 
+@example(load=0.0, predicted=5e-324, target=2.0)
 @given(LOADS, LOADS, st.floats(0.1, 100))
 def test_replicas_carry_the_larger_load_and_no_more(load, predicted, target):
     replicas = replicas_for(load, predicted, target)
