@@ -57,7 +57,8 @@ class Flow:
     async def run(self, request: AnswerRequest) -> AsyncGenerator[Event, None]:
         """Answer one request; closing the generator cancels it and frees its state.
 
-        State that dies with a replica is computed again, once, as long as nothing was sent.
+        State that dies with a replica is computed again, once, as long as nothing was sent: up to
+        the first token of a stream, up to the end of an answer that is read as a whole.
 
         Yields:
             `Started`, then `Delta` as often as needed, then `Finished`.
@@ -70,11 +71,17 @@ class Flow:
                 pictures = await self._images.decode(request)
             may_rerun = True
             while True:
+                held: list[Event] = []
                 try:
                     async with aclosing(self._answer(request, pictures, telemetry)) as events:
                         async for event in events:
-                            may_rerun = False
-                            yield event
+                            if request.stream:
+                                may_rerun = False
+                                yield event
+                            else:
+                                held.append(event)
+                    for event in held:
+                        yield event
                     return
                 except StateLost:
                     if not may_rerun:
