@@ -1,0 +1,93 @@
+"""One question about one picture, as every part of training and evaluation takes it.
+
+Readers make records; nothing that is `for measuring only` may reach a label or a loss.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from qzoom.contracts.conversation import Conversation, Picture, Text, Turn
+from qzoom.errors import UnsupportedMedia
+
+
+class PictureSource(Protocol):
+    """Where a picture comes from; cheap to keep, decoded when it is needed."""
+
+    @property
+    def key(self) -> str:
+        """Equal keys are the same picture: questions about it are worked on together."""
+        ...
+
+    def load(self) -> NDArray[np.uint8]:
+        """Decode the picture: [height, width, 3], RGB.
+
+        Raises:
+            QZoomError: If it cannot be decoded.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PictureFile:
+    """A picture on disk."""
+
+    path: Path
+
+    @property
+    def key(self) -> str:
+        """Its path."""
+        return str(self.path)
+
+    def load(self) -> NDArray[np.uint8]:
+        """Decode the file (see `PictureSource`)."""
+        try:
+            with Image.open(self.path) as image:
+                return np.asarray(image.convert("RGB"))
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise UnsupportedMedia(f"{self.path} cannot be read as a picture: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One question.
+
+    Attributes:
+        id: Unique in its data set, the same on every reading.
+        picture: What it is about.
+        question: Its text, as the user would send it.
+        answers: Accepted answers, the first one being the one to learn; empty where none is known.
+        history: (question, answer) of the earlier turns about the same picture.
+        group: Kind of question, for measuring only.
+        needs_detail: Whether the coarse picture cannot show the answer, for measuring only.
+        evidence_px: (x0, y0, x1, y1) in source pixels of what shows the answer, for measuring only.
+    """
+
+    id: str
+    picture: PictureSource
+    question: str
+    answers: tuple[str, ...] = ()
+    history: tuple[tuple[str, str], ...] = ()
+    group: str = ""
+    needs_detail: bool | None = None
+    evidence_px: tuple[float, float, float, float] | None = None
+
+    def conversation(self, suffix: str = "") -> Conversation:
+        """All turns, the picture before the first question.
+
+        Args:
+            suffix: Put after every question that does not hold it yet, such as the instruction to
+                answer with a single word or phrase.
+        """
+        turns: list[Turn] = []
+        for number, (question, answer) in enumerate((*self.history, (self.question, ""))):
+            lead: tuple[Picture, ...] = (Picture(0),) if number == 0 else ()
+            text = question if suffix.strip() in question else question + suffix
+            turns.append(Turn("user", (*lead, Text(text))))
+            if number < len(self.history):
+                turns.append(Turn("assistant", (Text(answer),)))
+        return tuple(turns)
