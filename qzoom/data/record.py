@@ -3,16 +3,21 @@
 Readers make records; nothing that is `for measuring only` may reach a label or a loss.
 """
 
+import hashlib
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from qzoom.contracts.conversation import Conversation, Picture, Text, Turn
 from qzoom.errors import UnsupportedMedia
+
+FloatBox = tuple[float, float, float, float]
+"""(x0, y0, x1, y1) in pixels of the source picture."""
 
 
 class PictureSource(Protocol):
@@ -45,11 +50,32 @@ class PictureFile:
 
     def load(self) -> NDArray[np.uint8]:
         """Decode the file (see `PictureSource`)."""
-        try:
-            with Image.open(self.path) as image:
-                return np.asarray(image.convert("RGB"))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise UnsupportedMedia(f"{self.path} cannot be read as a picture: {error}") from error
+        return _decode(self.path, str(self.path))
+
+
+@dataclass(frozen=True, slots=True)
+class PictureBytes:
+    """A picture's file that is held inside another file."""
+
+    data: bytes
+
+    @property
+    def key(self) -> str:
+        """Hash of the bytes."""
+        return hashlib.sha256(self.data).hexdigest()
+
+    def load(self) -> NDArray[np.uint8]:
+        """Decode the file (see `PictureSource`)."""
+        return _decode(BytesIO(self.data), f"a file of {len(self.data)} bytes")
+
+
+def _decode(file: Path | BytesIO, name: str) -> NDArray[np.uint8]:
+    """Decode a file as the gateway does: upright and RGB."""
+    try:
+        with Image.open(file) as image:
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UnsupportedMedia(f"{name} cannot be read as a picture: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +91,8 @@ class Record:
         group: Kind of question, for measuring only.
         needs_detail: Whether the coarse picture cannot show the answer, for measuring only.
         evidence_px: (x0, y0, x1, y1) in source pixels of what shows the answer, for measuring only.
+        domain: Family of benchmarks that it belongs to, such as "Doc/OCR"; "" without one.
+        choices: Texts of the options of a multiple-choice question, in order.
     """
 
     id: str
@@ -74,7 +102,9 @@ class Record:
     history: tuple[tuple[str, str], ...] = ()
     group: str = ""
     needs_detail: bool | None = None
-    evidence_px: tuple[float, float, float, float] | None = None
+    evidence_px: FloatBox | None = None
+    domain: str = ""
+    choices: tuple[str, ...] = ()
 
     def conversation(self, suffix: str = "") -> Conversation:
         """All turns, the picture before the first question.

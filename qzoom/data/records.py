@@ -1,44 +1,56 @@
 """Which records does a name on the command line stand for?
 
 builtin:train?seed=3&count=4000    pictures of the generator, drawn on the fly
-FOLDER                             a data set as `qzoom data make` writes it
-FILE.jsonl                         the same lines, pictures relative to the file
+PATH                               a file or folder that a reader knows (`qzoom.data.readers`)
+FORMAT:PATH                        the same, read as this format, such as stage3:answers.pkl
 """
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 from urllib.parse import parse_qsl, urlsplit
 
-from qzoom.data.record import PictureFile, Record
+from qzoom.data.readers import DataFormat, Problems, read_records
+from qzoom.data.record import Record
 from qzoom.data.splits import Split
-from qzoom.errors import InvalidRequest, NotFound
+from qzoom.errors import InvalidRequest
 
-DATA_FILE = "data.jsonl"
 _BUILTIN = "builtin"
 _DEFAULTS = {"seed": 0, "count": 1000}
 
 
-def open_records(name: str) -> list[Record]:
+def open_records(
+    name: str, problems: Problems | None = None, *, split: str = "", image_root: Path | None = None
+) -> list[Record]:
     """Read a data set.
 
     Args:
         name: See the module.
+        problems: Takes the records that are skipped; without it the first bad one ends the reading.
+        split: Split of a Hugging Face folder.
+        image_root: Folder of pictures that are given by path; the data set's own if not given.
 
     Raises:
-        NotFound: If there is no such file.
-        InvalidRequest: If the name or a line of the file is not understood.
+        NotFound: If there is no such data set.
+        InvalidRequest: If the name is not understood, or a record is bad and nobody takes it.
     """
-    if name.partition(":")[0] == _BUILTIN:
+    kind, _, rest = name.partition(":")
+    if kind == _BUILTIN:
         return list(_builtin(name))
-    path = Path(name)
-    file = path / DATA_FILE if path.is_dir() else path
-    if not file.is_file():
-        raise NotFound(
-            f"{file} does not exist; data is {_BUILTIN}:SPLIT, a folder or a .jsonl file"
-        )
-    return list(_lines(file))
+    skipped = Problems()
+    formats: dict[str, DataFormat] = {f: f for f in get_args(DataFormat)}
+    path = Path(rest if kind in formats else name)
+    found = read_records(
+        path, problems or skipped, formats.get(kind), split=split, image_root=image_root
+    )
+    records = []
+    for record in found:
+        records.append(record)
+        if skipped.count:
+            break
+    if skipped.count:
+        raise InvalidRequest(f"{path.name} holds a bad record: {skipped.first[0]}")
+    return records
 
 
 def _builtin(name: str) -> Iterator[Record]:
@@ -55,32 +67,3 @@ def _builtin(name: str) -> Iterator[Record]:
         raise InvalidRequest(f"{name}: split is {url.path!r}, must be one of {known}")
     split: Split = url.path  # type: ignore[assignment]
     yield from builtin_records(split, values["seed"], values["count"])
-
-
-def _lines(file: Path) -> Iterator[Record]:
-    with file.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                yield _record(json.loads(line), file.parent, number)
-            except (ValueError, KeyError, TypeError) as error:
-                raise InvalidRequest(f"{file}:{number} is no record: {error!r}") from error
-
-
-def _record(values: Mapping[str, Any], folder: Path, number: int) -> Record:
-    answers = values.get("answers") or [values["answer"]]
-    box = values.get("evidence_px")
-    if box is not None:
-        x0, y0, x1, y1 = (float(v) for v in box)
-        box = (x0, y0, x1, y1)
-    return Record(
-        id=str(values.get("id", number)),
-        picture=PictureFile(folder / values["image"]),
-        question=str(values["question"]),
-        answers=tuple(str(answer) for answer in answers),
-        history=tuple((str(q), str(a)) for q, a in values.get("history", ())),
-        group=str(values.get("group", "")),
-        needs_detail=values.get("needs_detail"),
-        evidence_px=box,
-    )

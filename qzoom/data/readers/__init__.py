@@ -10,6 +10,6 @@ Readers are lazy, never trust a path, and report what they skip (`Problems`).
 
 from qzoom.data.readers.any import DataFormat, detect_format, read_records
 from qzoom.data.readers.problems import Problems
-from qzoom.data.readers.record import Record
+from qzoom.data.record import Record
 
 __all__ = ["DataFormat", "Problems", "Record", "detect_format", "read_records"]

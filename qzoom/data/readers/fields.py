@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from qzoom.data.readers.problems import BadRecord
-from qzoom.data.readers.record import FloatBox
+from qzoom.data.record import FloatBox
 
 
 def text_of(item: Mapping[str, Any], *names: str) -> str:

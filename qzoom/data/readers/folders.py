@@ -11,11 +11,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qzoom.contracts.conversation import single_question
 from qzoom.data.readers.fields import box_of, flag_of, text_of, texts_of
 from qzoom.data.readers.images import ImageFolder, image_bytes
 from qzoom.data.readers.problems import BadRecord, Problems
-from qzoom.data.readers.record import Record, RecordImage
+from qzoom.data.record import PictureSource, Record
 from qzoom.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -102,7 +101,7 @@ def _numbered(name: str, batches: "Iterator[pa.RecordBatch]") -> Iterator[tuple[
                 number += 1
 
 
-def image_of(row: Mapping[str, Any], folder: ImageFolder, *names: str) -> RecordImage:
+def image_of(row: Mapping[str, Any], folder: ImageFolder, *names: str) -> PictureSource:
     """Take a picture out of a row: an image column, bytes, base64 text or a path.
 
     Raises:
@@ -130,7 +129,7 @@ def read_folder(
 ) -> Iterator[Record]:
     """Read a data set with the usual columns.
 
-    Columns: `image` (or `images`), `question` (or `prompt`, `text`), `answer`, `answers` or
+    Columns: `image`, `question` (or `prompt`, `text`), `answer`, `answers` or
     `label`; `id`, `group` (or `category`), `needs_detail` and `evidence_px` where they exist.
 
     Args:
@@ -145,13 +144,12 @@ def read_folder(
     images = ImageFolder(image_root or folder)
     for where, row in read_rows(folder, split):
         try:
-            pictures = row["images"] if isinstance(row.get("images"), list) else [row.get("image")]
             yield Record(
                 id=str(row.get("id", row.get("question_id", where))),
-                images=tuple(image_of({"image": p}, images, "image") for p in pictures),
-                conversation=single_question(text_of(row, "question", "prompt", "text")),
+                picture=image_of(row, images, "image"),
+                question=text_of(row, "question", "prompt", "text"),
                 answers=texts_of(row, "answers", "answer", "label"),
-                group=str(row.get("group", row.get("category", "all"))),
+                group=str(row.get("group", row.get("category", ""))),
                 needs_detail=flag_of(row, "needs_detail"),
                 evidence_px=box_of(row, "evidence_px"),
             )

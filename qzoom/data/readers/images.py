@@ -6,7 +6,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from qzoom.data.readers.problems import BadRecord
-from qzoom.data.readers.record import ImageBytes, ImageFile
+from qzoom.data.record import PictureBytes, PictureFile
 
 MAX_PIXELS = 170_000_000
 """Larger pictures are refused; below the size at which Pillow calls a file a bomb."""
@@ -25,7 +25,7 @@ class ImageFolder:
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
 
-    def find(self, name: object) -> ImageFile:
+    def find(self, name: object) -> PictureFile:
         """Look a picture up.
 
         Args:
@@ -46,17 +46,17 @@ class ImageFolder:
         if not is_file:
             raise BadRecord("the image is missing", name)
         check_header(path, name)
-        return ImageFile(path)
+        return PictureFile(path)
 
 
-def image_bytes(data: bytes, name: str = "") -> ImageBytes:
+def image_bytes(data: bytes, name: str = "") -> PictureBytes:
     """Take a picture whose file is held inside another.
 
     Raises:
         BadRecord: If it is no readable picture.
     """
     check_header(BytesIO(data), name or f"{len(data)} bytes")
-    return ImageBytes(data)
+    return PictureBytes(data)
 
 
 def check_header(source: Path | BytesIO, name: str) -> None:

@@ -4,30 +4,24 @@
         {"from": "human", "value": "<image> What is the code?"},
         {"from": "gpt", "value": "4071"}]}
 
-`image` may be a list; the n-th `<image>` in the turns stands for the n-th picture, and pictures
-without a mark come before the first question. The published Post-SFT files have this form. A
-conversation of several rounds gives one record for each, with the rounds before it as its context.
+`<image>` stands where the picture goes, which is always before the first question. The published
+Post-SFT files have this form. A conversation of several rounds gives one record for each, with the
+rounds before it as its history. Records with no picture or with several are skipped: the method
+looks at one.
 """
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from qzoom.contracts.conversation import Conversation, Picture, Role, Text, Turn
-from qzoom.data.readers.fields import box_of, flag_of, texts_of
+from qzoom.data.readers.fields import box_of, flag_of
 from qzoom.data.readers.images import ImageFolder
 from qzoom.data.readers.lines import read_json_items
 from qzoom.data.readers.problems import BadRecord, Problems
-from qzoom.data.readers.record import Record
+from qzoom.data.record import Record
 
 MARK = "<image>"
-_ROLES: dict[str, Role] = {
-    "human": "user",
-    "user": "user",
-    "gpt": "assistant",
-    "assistant": "assistant",
-    "system": "system",
-}
+_ASKING, _ANSWERING = ("human", "user"), ("gpt", "assistant")
 
 
 def read_llava(path: Path, problems: Problems, image_root: Path | None = None) -> Iterator[Record]:
@@ -55,67 +49,49 @@ def read_llava(path: Path, problems: Problems, image_root: Path | None = None) -
 
 
 def _records(item: Mapping[str, Any], where: str, folder: ImageFolder) -> Iterator[Record]:
-    names = texts_of(item, "image", "images") if _has_image(item) else ()
-    images = tuple(folder.find(name) for name in names)
-    turns = _turns(item.get("conversations", item.get("messages")), len(images))
+    value = item.get("image", item.get("images"))
+    names = value if isinstance(value, list) else [value]
+    if value is None or len(names) != 1:
+        count = 0 if value is None else len(names)
+        raise BadRecord("the record must have one picture", f"it has {count}")
+    picture = folder.find(names[0])
+    rounds = _rounds(item.get("conversations", item.get("messages")))
     identity = str(item.get("id", item.get("question_id", where)))
-    rounds = [i for i, turn in enumerate(turns) if turn.role == "assistant"]
-    if not rounds:
-        raise BadRecord("the conversation has no answer")
-    for number, index in enumerate(rounds):
-        if index == 0 or turns[index - 1].role != "user":
-            raise BadRecord("an answer does not follow a question")
+    for number, (question, answer) in enumerate(rounds):
         yield Record(
             id=identity if len(rounds) == 1 else f"{identity}/{number}",
-            images=images,
-            conversation=turns[:index],
-            answers=(_text(turns[index]).strip(),),
-            group=str(item.get("group", item.get("dataset", "all"))),
+            picture=picture,
+            question=question,
+            answers=(answer,),
+            history=tuple(rounds[:number]),
+            group=str(item.get("group", item.get("dataset", ""))),
             needs_detail=flag_of(item, "needs_detail"),
             evidence_px=box_of(item, "evidence_px"),
         )
 
 
-def _has_image(item: Mapping[str, Any]) -> bool:
-    return item.get("image") is not None or bool(item.get("images"))
-
-
-def _turns(said: object, num_images: int) -> Conversation:
+def _rounds(said: object) -> list[tuple[str, str]]:
+    """Pairs of question and answer."""
     if not isinstance(said, list) or not said:
         raise BadRecord("the record has no conversations")
-    turns, marks = [], 0
-    for turn in said:
-        role, text = _said(turn)
-        parts: list[Text | Picture] = []
-        for number, piece in enumerate(text.split(MARK)):
-            if number:
-                parts.append(Picture(marks))
-                marks += 1
-            if piece.strip("\n"):
-                parts.append(Text(piece.strip("\n")))
-        turns.append(Turn(role, tuple(parts)))
-    if marks > num_images:
-        raise BadRecord("there are more <image> marks than pictures", f"{marks} > {num_images}")
-    unmarked = tuple(Picture(i) for i in range(marks, num_images))
-    first = next((i for i, turn in enumerate(turns) if turn.role == "user"), None)
-    if first is None:
-        raise BadRecord("the conversation has no question")
-    turns[first] = Turn("user", unmarked + turns[first].parts)
-    if any(not _text(turn).strip() for turn in turns if turn.role == "user"):
+    if len(said) % 2:
+        raise BadRecord("the last question has no answer")
+    texts = [_said(turn, _ANSWERING if i % 2 else _ASKING) for i, turn in enumerate(said)]
+    marks = [text.count(MARK) for text in texts]
+    if marks[0] > 1 or any(marks[1:]):
+        raise BadRecord("<image> stands elsewhere than once in the first question")
+    texts[0] = texts[0].replace(MARK, "").strip()
+    if not all(texts[::2]):
         raise BadRecord("a question is empty")
-    return tuple(turns)
+    return list(zip(texts[::2], texts[1::2], strict=True))
 
 
-def _said(turn: object) -> tuple[Role, str]:
+def _said(turn: object, speakers: tuple[str, ...]) -> str:
     if not isinstance(turn, dict):
         raise BadRecord("a turn is no JSON object")
     speaker, text = turn.get("from", turn.get("role")), turn.get("value", turn.get("content"))
-    if not isinstance(speaker, str) or speaker not in _ROLES:
-        raise BadRecord("a turn is said by nobody known", repr(speaker)[:40])
+    if speaker not in speakers:
+        raise BadRecord(f"a turn of {' or '.join(speakers)} is missing", repr(speaker)[:40])
     if not isinstance(text, str):
         raise BadRecord("a turn has no text", repr(text)[:40])
-    return _ROLES[speaker], text
-
-
-def _text(turn: Turn) -> str:
-    return "".join(part.text for part in turn.parts if isinstance(part, Text))
+    return text.strip()

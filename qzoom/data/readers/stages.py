@@ -15,12 +15,11 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from qzoom.contracts.conversation import single_question
 from qzoom.data.readers.fields import text_of
 from qzoom.data.readers.images import ImageFolder
 from qzoom.data.readers.problems import BadRecord, Problems
-from qzoom.data.readers.record import Record
 from qzoom.data.readers.unpickle import load_plain
+from qzoom.data.record import Record
 from qzoom.errors import InvalidRequest
 
 _Key = TypeVar("_Key", int, str)
@@ -143,10 +142,10 @@ def _fields(item: object) -> dict[str, Any]:
 def _record(fields: Mapping[str, Any], where: str, folder: ImageFolder) -> Record:
     return Record(
         id=str(fields.get("uid", fields.get("id", fields.get("question_id", where)))),
-        images=(folder.find(fields.get("image")),),
-        conversation=single_question(text_of(fields, "prompt")),
+        picture=folder.find(fields.get("image")),
+        question=text_of(fields, "prompt"),
         answers=(text_of(fields, "text"),),
-        group=str(fields.get("dataset", "all")),
+        group=str(fields.get("dataset", "")),
     )
 
 

@@ -1,10 +1,13 @@
 import json
+import pickle
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from qzoom.contracts.conversation import Picture, Text, Turn
 from qzoom.data.dataset import write_dataset
+from qzoom.data.readers import Problems
 from qzoom.data.record import PictureFile, Record
 from qzoom.data.records import open_records
 from qzoom.errors import InvalidRequest, NotFound, UnsupportedMedia
@@ -45,10 +48,19 @@ def test_a_misspelt_name_is_refused(name):
 def test_bad_files_are_named(tmp_path):
     with pytest.raises(NotFound):
         open_records(str(tmp_path))
-    file = tmp_path / "x.jsonl"
-    file.write_text(json.dumps({"image": "a.png", "question": "?", "answer": "1"}) + "\n{}\n")
+    file, problems = tmp_path / "x.jsonl", Problems()
+    good = {"image": "a.png", "question": "?", "answer": "1"}
+    file.write_text(f"{json.dumps(good)}\n{{}}\n{json.dumps(good)}\n")
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
     with pytest.raises(InvalidRequest, match=r"x\.jsonl:2"):
         open_records(str(file))
+    assert len(open_records(str(file), problems)) == 2
+    assert problems.count == 1
     (tmp_path / "a.png").write_bytes(b"not a picture")
     with pytest.raises(UnsupportedMedia, match=r"a\.png"):
         PictureFile(tmp_path / "a.png").load()
+
+
+def test_a_format_may_be_named(tmp_path):
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps([]))
+    assert open_records(f"stage1:{tmp_path / 'x.pkl'}") == []

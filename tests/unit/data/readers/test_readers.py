@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qzoom.contracts.conversation import Picture, Text, Turn
 from qzoom.data.dataset import write_dataset
 from qzoom.data.readers import Problems, detect_format, read_records
 from qzoom.data.readers.problems import KEPT
@@ -33,23 +32,20 @@ def write_lines(path: Path, items: list) -> Path:
 def test_llava_conversations_become_records(pictures):
     lines = [
         {"id": 7, "image": "a.png", "conversations": said("<image>\nWhat?", "red", "Sure?", "yes")},
-        {"image": ["a.png", "b.jpg"], "conversations": said("<image> and <image>: same?", " no ")},
-        {"image": "b.jpg", "conversations": said("No mark?", "blue"), "group": "g"},
-        {"conversations": said("Hello?", "hi")},
-    ]
+        {"image": ["b.jpg"], "conversations": said("No mark?", " blue "), "group": "g"},
+        {"image": "b.jpg", "messages": [{"role": "user", "content": "At the end? <image>"},
+                                        {"role": "assistant", "content": "no"}]},
+    ]  # fmt: skip
     problems = Problems()
     records = list(read_records(write_lines(pictures / "d.jsonl", lines), problems))
     assert problems.count == 0
-    assert [r.id for r in records] == ["7/0", "7/1", "d.jsonl:2", "d.jsonl:3", "d.jsonl:4"]
-    assert records[0].conversation == (Turn("user", (Picture(0), Text("What?"))),)
-    assert [t.role for t in records[1].conversation] == ["user", "assistant", "user"]
-    assert (records[1].question, records[1].answers) == ("Sure?", ("yes",))
-    assert records[2].conversation[0].parts[0] == Picture(0)
-    assert records[2].conversation[0].parts[2] == Picture(1)
-    assert records[2].answers == ("no",)
-    assert records[3].conversation[0].parts == (Picture(0), Text("No mark?"))
-    assert records[3].images[0].open().size == (20, 20)
-    assert records[4].images == ()
+    assert [r.id for r in records] == ["7/0", "7/1", "d.jsonl:2", "d.jsonl:3"]
+    assert [r.question for r in records] == ["What?", "Sure?", "No mark?", "At the end?"]
+    assert [r.answers for r in records] == [("red",), ("yes",), ("blue",), ("no",)]
+    assert records[1].history == (("What?", "red"),)
+    assert [t.role for t in records[1].conversation()] == ["user", "assistant", "user"]
+    assert records[2].picture.load().shape == (20, 20, 3)
+    assert records[2].group == "g"
 
 
 def test_bad_lines_are_reported_by_number_and_skipped(pictures):
@@ -59,9 +55,12 @@ def test_bad_lines_are_reported_by_number_and_skipped(pictures):
         {**good, "image": "missing.png"}, {**good, "image": "../outside.png"},
         {**good, "image": "/etc/passwd"}, {**good, "image": "text.png"}, {**good, "image": ""},
         {**good, "image": 3.5}, {**good, "image": "a" * 5000}, {**good, "image": "a\0.png"},
-        {"image": "a.png"}, {**good, "conversations": []}, {**good, "conversations": ["x"]},
+        {"image": "a.png"}, {"conversations": said("Q?", "a")},
+        {**good, "image": ["a.png", "b.jpg"]}, {**good, "image": []}, {**good, "conversations": []},
+        {**good, "conversations": ["x"]},
         {**good, "conversations": said("Q?")}, {**good, "conversations": said("<image>", "a")},
         {**good, "conversations": said("<image><image>Q?", "a")},
+        {**good, "conversations": said("Q?", "a", "<image>", "b")},
         {**good, "conversations": [{"from": "alien", "value": "x"}]},
         {**good, "conversations": [{"from": "human", "value": None}]},
         {**good, "conversations": said("Q?", "a")[::-1]},
@@ -114,6 +113,33 @@ def test_own_data_sets_keep_group_and_evidence(tmp_path):
         s["evidence_px"] for s in stored
     ]
     assert {r.group for r in records} <= {"detail", "print", "coarse"}
+
+
+def test_bad_lines_of_own_data_sets_are_skipped(pictures):
+    good = {"image": "a.png", "question": "Q?", "answer": 5, "history": [["Before?", "yes"]]}
+    bad = [
+        {**good, "answer": None}, {**good, "answer": [[]]}, {**good, "question": " "},
+        {**good, "question": True}, {**good, "history": "x"}, {**good, "history": [["Q"]]},
+        {**good, "history": [["Q", 1]]}, {**good, "image": None},
+    ]  # fmt: skip
+    problems = Problems()
+    records = list(read_records(write_lines(pictures / "d.jsonl", [good, *bad]), problems))
+    assert [r.answers for r in records] == [("5",)]
+    assert records[0].history == (("Before?", "yes"),)
+    assert problems.count == len(bad)
+
+
+def test_pictures_are_upright(pictures):
+    image, exif = Image.new("RGB", (40, 20)), Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    image.save(pictures / "turned.jpg", exif=exif)
+    (record,) = read_records(
+        write_lines(
+            pictures / "d.jsonl", [{"image": "turned.jpg", "question": "Q?", "answer": "a"}]
+        ),
+        Problems(),
+    )
+    assert record.picture.load().shape == (40, 20, 3)
 
 
 def stage1_item(**fields) -> dict:
@@ -199,8 +225,8 @@ def test_parquet_folders_are_read_by_split(pictures):
     problems = Problems()
     records = list(read_records(pictures, problems, split="test"))
     assert [r.question for r in records] == ["Q0", "Q1"]
-    assert records[0].images[0].open().getpixel((0, 0)) == (255, 0, 0)
-    assert records[1].images[0].open().size == (40, 30)
+    assert records[0].picture.load()[0, 0].tolist() == [255, 0, 0]
+    assert records[1].picture.load().shape == (30, 40, 3)
     assert [p.split(": ")[0] for p in problems.first] == [
         "test-00000-of-00001.parquet:2", "test-00000-of-00001.parquet:3",
     ]  # fmt: skip
@@ -238,7 +264,7 @@ def test_base64_columns_are_pictures(pictures):
         pa.table({"image": [text], "question": ["Q"], "answer": [4]}), pictures / "x.parquet"
     )
     (record,) = read_records(pictures / "x.parquet", Problems())
-    assert record.images[0].open().getpixel((0, 0)) == (0, 255, 0)
+    assert record.picture.load()[0, 0].tolist() == [0, 255, 0]
     assert record.answers == ("4",)
 
 
@@ -249,7 +275,7 @@ def test_formats_are_told_apart_by_name(pictures):
         detect_format(pictures / "x.pkl")
     with pytest.raises(InvalidRequest, match=r"\.csv"):
         detect_format(pictures / "x.csv")
-    with pytest.raises(InvalidRequest, match="neither"):
+    with pytest.raises(NotFound, match="neither"):
         detect_format(pictures)
     with pytest.raises(NotFound):
         detect_format(pictures / "nothing")
