@@ -57,24 +57,6 @@ def base(
 
 
 @app.command()
-def joint(
-    start: Annotated[Path, typer.Argument(help="Run folder whose trained stages are taken on.")],
-    recipe: RecipeOption = "built-in-joint",
-    out: OutOption = None,
-    resume: ResumeOption = False,
-) -> None:
-    """Train base, RPN and gate together, with attention taught to look at what is named."""
-    from training.joint import JointTrainer
-
-    plan, folder = _open(recipe, out)
-    pprint(plan, console=_console)
-    trainer = JointTrainer(plan, folder)
-    if not (resume and trainer.resume()):
-        trainer.start_from(start)
-    trainer.run()
-
-
-@app.command()
 def rpn(
     recipe: RecipeOption = "built-in", out: OutOption = None, resume: ResumeOption = False
 ) -> None:

@@ -1,9 +1,10 @@
 """Auxiliary supervision of the vision tower: what each visual token shows.
 
-A linear head on the merged tokens learns which character lies where, and which icon; it breaks the
+A small head on the merged tokens learns which character lies where, and which icon; it breaks the
 plateau that answers alone stay on for long, and is thrown away after training.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,32 +75,48 @@ def aux_labels(scene: Scene, view_px: tuple[float, float, float, float], grid: G
 
 
 class AuxHead(nn.Module):
-    """Linear read-out of characters, shapes and colours from visual tokens.
+    """Read-out of characters, shapes and colours from visual tokens.
+
+    Characters have a linear layer. Shapes and colours are told apart by the embeddings of their
+    own words, so that a token that shows a red star lies near "red" and "star" from the start, and
+    a question's words find it by similarity.
 
     Args:
         hidden_size: D, width of a visual token.
+        word_id: Token id of a word of the vocabulary.
     """
 
-    def __init__(self, hidden_size: int) -> None:
+    def __init__(self, hidden_size: int, word_id: Callable[[str], int]) -> None:
         super().__init__()
         self.chars = nn.Linear(hidden_size, _SLOTS * (len(CODE_ALPHABET) + 1))
-        self.shapes = nn.Linear(hidden_size, len(SHAPES) + 1)
-        self.colours = nn.Linear(hidden_size, len(COLOURS) + 1)
+        self.background = nn.Parameter(torch.zeros(2))
+        """Logits of "no shape" and "no colour"."""
+        self.log_scale = nn.Parameter(torch.tensor(0.0))
+        self.shape_ids = [word_id(name) for name in SHAPES]
+        self.colour_ids = [word_id(name) for name in COLOURS]
         weight = torch.ones(len(CODE_ALPHABET) + 1)
         weight[0] = 0.1  # nearly every slot is empty
         self.char_weight = nn.Buffer(weight, persistent=False)
 
-    def forward(self, tokens_VD: Tensor, labels: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    def forward(
+        self, tokens_VD: Tensor, labels: tuple[Tensor, Tensor, Tensor], embeddings_CD: Tensor
+    ) -> Tensor:
         """Mean loss over valid tokens.
 
         Args:
             tokens_VD: Visual tokens.
             labels: (chars [V, slots], shapes [V], colours [V]).
+            embeddings_CD: The decoder's input embeddings.
         """
         chars, shapes, colours = labels
         logits = self.chars(tokens_VD).unflatten(-1, (_SLOTS, -1)).flatten(0, 1)
         loss: Tensor = F.cross_entropy(
             logits, chars.flatten(), weight=self.char_weight, ignore_index=IGNORE
         )
-        loss = loss + 0.5 * F.cross_entropy(self.shapes(tokens_VD), shapes)
-        return loss + 0.5 * F.cross_entropy(self.colours(tokens_VD), colours)
+        for index, (ids, label) in enumerate(
+            ((self.shape_ids, shapes), (self.colour_ids, colours))
+        ):
+            near = tokens_VD @ embeddings_CD[ids].T * self.log_scale.exp()
+            nothing = self.background[index].expand(len(near), 1)
+            loss = loss + 0.5 * F.cross_entropy(torch.cat((nothing, near), dim=1), label)
+        return loss

@@ -15,21 +15,26 @@ from torch import Tensor
 
 from qzoom.data.splits import scene_seed
 from training.aux import AuxHead
-from training.batch import Forward, batch_views, collate
+from training.batch import Batch, Forward, batch_views, collate
 from training.checkpoint import load_state, save_state
 from training.clock import Clock
-from training.layout import Prompts
+from training.layout import IGNORE, Prompts
 from training.measure import group_rates, validate
 from training.model_config import base_config, new_model
 from training.modes import Mode, Sample, make_sample
 from training.optim import build_optimizers, set_lr
 from training.pixels import CELL
+from training.pointing import Pointers
 from training.recipe import BaseRecipe, Phase, Recipe
 from training.tokenizer import build_tokenizer
 
 logger = logging.getLogger(__name__)
 
 LOG_EVERY_STEPS = 20
+POINTING_LAYERS = (3, 4)
+"""Layers, from 1, whose attention learns to point; below the split, so the branches profit."""
+POINTING_HEADS = 2
+"""Heads of these layers that learn it; the others stay free."""
 _SEEDS_PER_STEP = 1000
 
 
@@ -49,7 +54,7 @@ class BaseTrainer:
         self.prompts = Prompts(tokenizer)
         self.model = new_model(base_config(recipe.size, tokenizer), recipe.seed)
         self.forward = Forward(self.model)
-        self.aux = AuxHead(recipe.size.hidden_size)
+        self.aux = AuxHead(recipe.size.hidden_size, self.prompts.word)
         self.optimizers = build_optimizers([self.model, self.aux], self.plan.weight_decay)
         self.window_cells = recipe.size.window_px // CELL
         self.step = 0
@@ -114,26 +119,44 @@ class BaseTrainer:
 
     def train_step(self, mode: Mode, phase: Phase) -> float:
         """One optimizer step on fresh pictures of one mode; returns the loss."""
-        batch = collate(
-            self._samples(mode, 0, self.plan.batch[mode]), self.prompts, self.window_cells
-        )
+        samples = self._samples(mode, 0, self.plan.batch[mode])
+        batch = collate(samples, self.prompts, self.window_cells)
         visual = [self.forward.visual_tokens(group) for group in batch.vision]
         loss = torch.zeros(())
         if phase.aux_weight:
-            seen = list(zip(visual, batch.vision, strict=True))
-            if phase.extra_pictures:
-                extra = self._samples("zoom", self.plan.batch[mode], phase.extra_pictures)
-                views = [view for sample in extra for view in sample.views]
-                group = batch_views(views, self.window_cells)
-                seen.append((self.forward.visual_tokens(group), group))
-            total = sum(len(tokens) for tokens, _ in seen)
-            for tokens, group in seen:
-                weight = phase.aux_weight * len(tokens) / total
-                loss = loss + weight * cast(Tensor, self.aux(tokens, group.aux))
+            loss = phase.aux_weight * self._aux_loss(batch, visual, phase.extra_pictures)
         if phase.answers:
-            logits, labels = self.forward.answers(batch, torch.cat(visual))
-            loss = loss + F.cross_entropy(logits, labels)
+            loss = loss + self._answer_loss(batch, torch.cat(visual), phase.pointing_weight)
         return self.update(loss, mode)
+
+    def _aux_loss(self, batch: Batch, visual: list[Tensor], extra_pictures: int) -> Tensor:
+        seen = list(zip(visual, batch.vision, strict=True))
+        if extra_pictures:
+            extra = self._samples("zoom", len(batch.samples), extra_pictures)
+            views = [view for sample in extra for view in sample.views]
+            group = batch_views(views, self.window_cells)
+            seen.append((self.forward.visual_tokens(group), group))
+        total = sum(len(tokens) for tokens, _ in seen)
+        words = self.model.get_input_embeddings().weight
+        losses = [
+            cast(Tensor, self.aux(tokens, group.aux, words)) * (len(tokens) / total)
+            for tokens, group in seen
+        ]
+        return torch.stack(losses).sum()
+
+    def _answer_loss(self, batch: Batch, visual_VD: Tensor, pointing_weight: float) -> Tensor:
+        """Cross-entropy of the answers; layers below the split also learn to point."""
+        text = self.forward.text
+        rope, x = text.rope(batch.positions), self.forward.embed(batch, visual_VD)
+        pointers = Pointers(batch) if pointing_weight else None
+        loss = torch.zeros(())
+        for number in range(1, len(text.text.layers) + 1):
+            if pointers is not None and number in POINTING_LAYERS:
+                query, key = text.query_key(text.text.layers[number - 1], x, rope)
+                loss = loss + pointing_weight * pointers.loss(query[:, :POINTING_HEADS], key)
+            x = text.layers(x, rope, batch.mask, number, number)
+        chosen = batch.labels != IGNORE
+        return loss + F.cross_entropy(text.logits(x[chosen]), batch.labels[chosen])
 
     def update(self, loss: Tensor, mode: Mode) -> float:
         """Step the optimizers; returns the loss.
@@ -162,7 +185,7 @@ class BaseTrainer:
 
     def report(self) -> None:
         """Validate every mode and log exact match by group."""
-        modes: list[Mode] = ["item", "small", "coarse", "zoom", "full"]
+        modes: list[Mode] = ["item", "small", "coarse", "zoom", "half", "full"]
         results = validate(
             self.forward,
             modes,

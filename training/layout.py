@@ -37,6 +37,11 @@ class Prompts:
         self.end = self._id("<|im_end|>")
         self.pad = self._id("<|endoftext|>")
 
+    def word(self, word: str) -> int:
+        """Token id of a whole word of the vocabulary."""
+        (found,) = self.encode(word)
+        return found
+
     def encode(self, text: str) -> list[int]:
         """Token ids of a text without added tokens."""
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)

@@ -5,7 +5,8 @@ small   1-4 items shown natively (at most 36 tokens)        direct
 coarse  a full scene under the coarse budget                direct
 ask     the same with questions that it cannot answer too   direct (gate and RPN)
 zoom    the same, with crops on the coarse grid             zoom
-full    a full scene at native size                         direct (later stages; seldom)
+half    a full scene at a budget between coarse and native  direct
+full    a full scene at native size                         direct
 """
 
 import random
@@ -23,9 +24,15 @@ from qzoom.data.scene import Item, Scene, sample_scene, sample_small_scene
 from training.aux import AuxLabels, aux_labels
 from training.boxes import contains, evidence_cells, proposed_cells, random_cells, to_pixels
 from training.layout import Prompts, Tree
-from training.pixels import Grid, patches, token_grid
+from training.pixels import CELL, Grid, patches, token_grid
 
-Mode = Literal["item", "small", "coarse", "ask", "zoom", "full"]
+Mode = Literal["item", "small", "coarse", "ask", "zoom", "half", "full"]
+
+HALF_TOKENS = (49, 64, 81, 100, 121, 144, 169, 196, 225)
+"""Budgets of the layout "half"."""
+
+READABLE_PX = 7.0
+"""Smallest print, in pixels of the encoded picture, that answers are asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +106,18 @@ class _Builder:
         self.views: list[View] = []
         self.asked: dict[int, Question] = {}
         self.pointers: dict[int, int] = {}
+        self.zoom_out = 1.0
+        """Pixels of the encoded picture per pixel of the source."""
 
     def build(self) -> Sample:
-        limit = self.budgets.full_max_tokens if self.mode == "full" else self.budgets.max_tokens
+        limit = self.budgets.max_tokens
+        if self.mode in ("half", "full"):
+            full = self.mode == "full"
+            limit = self.budgets.full_max_tokens if full else self.rng.choice(HALF_TOKENS)
         size = (self.scene.width, self.scene.height)
         grid = token_grid(*size, self.budgets.min_tokens, limit)
         self.views.append(make_view(self.scene, self.image, (0, 0, *size), grid))
+        self.zoom_out = grid[0] * CELL / self.scene.height
         root = self.tree.add_image(grid, not self.plain and self.rng.random() < 0.1)
         if self.mode == "zoom":
             for item in self.rng.sample(self.scene.items, min(3, len(self.scene.items))):
@@ -122,11 +135,10 @@ class _Builder:
 
     def _add_direct(self, root: int) -> None:
         """Every answerable code question kind and a few about looks."""
-        reads_all = self.mode != "coarse"
-        items = [i for i in self.scene.items if reads_all or not i.is_small]
+        items = [i for i in self.scene.items if self._can_read(i)]
         self.rng.shuffle(items)
         parent = root
-        num_codes = {"item": 2, "small": 2, "coarse": 3, "ask": 4, "full": 4}[self.mode]
+        num_codes = {"item": 2, "small": 2, "coarse": 3, "ask": 4}.get(self.mode, 5)
         for item in (items * 2)[:num_codes]:
             parent = self._ask(root, parent, "code", item)
         kinds: list[Kind] = list(LOOKING)
@@ -178,7 +190,14 @@ class _Builder:
             self.pointers[segment] = lead + len(prompts.encode(text[:end])) - 1
         return segment
 
+    def _can_read(self, item: Item) -> bool:
+        if self.mode == "half":
+            return item.font_px * self.zoom_out >= READABLE_PX
+        return self.mode != "coarse" or not item.is_small
+
     def _is_answerable(self, question: Question) -> bool:
+        if self.mode == "half" and question.needs_detail:
+            return all(self._can_read(item) for item in self.scene.items)
         return self.mode != "coarse" or not question.needs_detail
 
     def _reworded(self, text: str) -> str:

@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from training.muon import Muon
+
 OUTER = ("embed", "lm_head", "head.", "chars", "shapes", "colours")
 """Parts of parameter names of input and output matrices, which Muon is not meant for."""
 
@@ -24,9 +26,7 @@ def build_optimizers(modules: list[nn.Module], weight_decay: float) -> list[torc
             outer = any(part in name for part in OUTER)
             hidden_matrix = parameter.ndim == 2 and not outer
             (hidden if hidden_matrix else rest).append(parameter)
-    muon = torch.optim.Muon(
-        hidden, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
-    )  # RMS matched to AdamW, so both take the same learning rate
+    muon = Muon(hidden, weight_decay=weight_decay)
     adamw = torch.optim.AdamW(rest, betas=ADAMW_BETAS, weight_decay=0.0)
     return [muon, adamw]
 

@@ -32,6 +32,8 @@ class Phase:
     extra_pictures: int = 0
     """More pictures a step, layout "zoom", that only the auxiliary loss sees: cheap, and what a
     token shows limits what can be read from it."""
+    pointing_weight: float = 0.0
+    """Weight of the loss that teaches words which name an item to look at it."""
     answers: bool = True
     """Train on answers too; False trains the vision tower alone."""
 
