@@ -26,6 +26,24 @@ class Mean:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
+def bootstrap_difference(
+    first: Sequence[float], second: Sequence[float], *, resamples: int = 1000, seed: int = 0
+) -> Mean:
+    """Mean of first - second over the same questions, with its paired-bootstrap interval.
+
+    Args:
+        first: Values of one mode, by question.
+        second: Values of the other, in the same order.
+        resamples: Number of resampled means.
+        seed: Of the resampling.
+
+    Raises:
+        ValueError: If there is no value, or the lengths differ.
+    """
+    differences = [a - b for a, b in zip(first, second, strict=True)]
+    return bootstrap_mean(differences, resamples=resamples, seed=seed)
+
+
 def bootstrap_mean(values: Sequence[float], *, resamples: int = 1000, seed: int = 0) -> Mean:
     """Mean and percentile-bootstrap interval.
 
