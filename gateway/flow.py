@@ -97,7 +97,7 @@ class Flow:
     ) -> AsyncGenerator[Event, None]:
         facts, options, num_images = await self._facts(), request.options, len(pictures)
         route.check(options, facts, num_images)
-        context = Context(request.request_id, request.deadline, telemetry.headers)
+        context = Context(request.request_id, request.deadline, telemetry.headers, request.tenant)
         with StageCalls(self._handles, telemetry) as stages:
             # 1. The whole pictures, coarsely.
             sources = await _all(stages.put_pixels(picture.pixels) for picture in pictures)

@@ -22,6 +22,7 @@ from qzoom.contracts.request import (
     RequestBody,
 )
 from qzoom.contracts.sampling import Sampling
+from qzoom.contracts.tenancy import DEFAULT_TENANT
 from qzoom.errors import InvalidRequest, NotFound, TooLarge
 
 
@@ -33,11 +34,13 @@ class Arrival:
         request_id: Names the request.
         received: Unix time in seconds of its first byte.
         trace: W3C trace context headers of the client.
+        tenant: Who asks.
     """
 
     request_id: str
     received: float
     trace: Mapping[str, str]
+    tenant: str = DEFAULT_TENANT
 
 
 def read_body(fields: Mapping[str, Any]) -> RequestBody:
@@ -94,6 +97,7 @@ def build_request(
         stream=bool(body.stream),
         deadline=arrival.received + deadline_ms / 1000,
         trace=arrival.trace,
+        tenant=arrival.tenant,
     )
 
 

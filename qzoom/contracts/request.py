@@ -25,6 +25,7 @@ from pydantic_core import PydanticCustomError
 from qzoom.contracts.conversation import Conversation
 from qzoom.contracts.options import Options, Route
 from qzoom.contracts.sampling import Sampling
+from qzoom.contracts.tenancy import DEFAULT_TENANT
 
 MIB = 1024 * 1024
 INT64_MAX = 2**63 - 1
@@ -78,6 +79,7 @@ class AnswerRequest:
         stream: Whether the client reads token by token.
         deadline: Unix time in seconds after which nobody waits for the answer.
         trace: W3C trace context headers that the client sent.
+        tenant: Who asks; its limits apply, and no other tenant sees its state.
     """
 
     request_id: str
@@ -90,6 +92,7 @@ class AnswerRequest:
     stream: bool
     deadline: float
     trace: Mapping[str, str]
+    tenant: str = DEFAULT_TENANT
 
 
 def _decode_image_url(value: object) -> object:

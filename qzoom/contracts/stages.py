@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from qzoom.contracts.conversation import Conversation
 from qzoom.contracts.sampling import Sampling
+from qzoom.contracts.tenancy import DEFAULT_TENANT
 from qzoom.contracts.tensors import BundleHeader
 
 Box = tuple[int, int, int, int]
@@ -34,11 +35,13 @@ class Context:
         request_id: Names the request in logs, traces and errors.
         deadline: Unix time in seconds after which nobody waits for the answer.
         trace: W3C trace context headers (`traceparent`, `tracestate`).
+        tenant: Who asks; `contracts.tenancy.cache_salt` of it belongs in the key of every cache.
     """
 
     request_id: str
     deadline: float
     trace: dict[str, str] = field(default_factory=dict)
+    tenant: str = DEFAULT_TENANT
 
 
 @dataclass(frozen=True, slots=True)
