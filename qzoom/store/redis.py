@@ -1,0 +1,273 @@
+"""The store for gateways on several machines: Redis, with one script for each change.
+
+Scripts run alone inside Redis, so quotas are exact whatever the number of gateways, and take the
+time of Redis' machine, so the clocks of gateways do not matter. All names begin with one prefix
+in braces, which keeps them together on one node.
+"""
+
+import json
+import secrets
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from qzoom.errors import NotFound, TooLarge
+from qzoom.store.base import MAX_KEYS, MAX_SETTINGS, Clock, StoreUnavailable
+from qzoom.store.limits import WINDOW_S, Amounts, Resource
+from qzoom.store.messages import (
+    Charge,
+    Claim,
+    Claimed,
+    Configuration,
+    Keep,
+    KeyRecord,
+    Renewal,
+    Settlement,
+    Verdict,
+)
+
+MAX_CONNECTIONS = 32
+CONNECT_TIMEOUT_S = 2.0
+CALL_TIMEOUT_S = 2.0
+"""For whoever has time, such as the command line; a gateway waits far less (`gateway.access`)."""
+
+_REFUSED_BY: dict[str, Any] = {
+    "": None,
+    "concurrency": "concurrency",
+    **{str(number): resource for number, resource in enumerate(Resource, 1)},
+}
+
+
+class RedisStore:
+    """A store in Redis.
+
+    Args:
+        url: `redis://`, `rediss://` or `unix://`, without a password.
+        password: Of the server; None where it asks for none.
+        namespace: Begins every name, so that several systems may share a Redis.
+        clock: Unix time in seconds; None takes the time of Redis.
+
+    Raises:
+        ValueError: If the address is not one of Redis.
+    """
+
+    kind = "redis"
+
+    def __init__(
+        self,
+        url: str,
+        password: str | None = None,
+        namespace: str = "qzoom",
+        clock: Clock | None = None,
+    ) -> None:
+        self._prefix = f"{{{namespace}}}:"
+        self._clock = clock
+        secret = {} if password is None else {"password": password}
+        pool = BlockingConnectionPool.from_url(
+            url,
+            max_connections=MAX_CONNECTIONS,
+            timeout=CALL_TIMEOUT_S,
+            socket_connect_timeout=CONNECT_TIMEOUT_S,
+            socket_timeout=CALL_TIMEOUT_S,
+            # Whoever asks decides what a failure means; a script is never run twice by accident.
+            retry=Retry(NoBackoff(), 0),
+            **secret,
+        )
+        self._redis = Redis.from_pool(pool)
+        self._scripts: dict[str, Callable[..., Awaitable[Any]]] = {}
+
+    async def configuration(self, known_version: str) -> Configuration | None:
+        """Return keys and settings; None if they are as in the version that is known."""
+        async with _translated():
+            version = _text(await self._redis.get(self._name("version")) or b"")
+            if version == known_version:
+                return None
+            pipeline = self._redis.pipeline(transaction=True)
+            pipeline.get(self._name("version"))
+            pipeline.hvals(self._name("keys"))
+            pipeline.hgetall(self._name("settings"))
+            version, records, settings = await pipeline.execute()
+        keys = [KeyRecord(**json.loads(record)) for record in records]
+        return Configuration(
+            _text(version or b""),
+            {key.id: key for key in keys},
+            {_text(name): _text(value) for name, value in settings.items()},
+        )
+
+    async def add_key(self, record: KeyRecord) -> None:
+        """Keep a new key.
+
+        Raises:
+            TooLarge: If there are too many.
+        """
+        await self._write("keys", MAX_KEYS, record.id, json.dumps(asdict(record)))
+
+    async def revoke_key(self, key_id: str, now: float) -> KeyRecord:
+        """Let nobody in with a key from now on; the record stays.
+
+        Raises:
+            NotFound: If there is none with this id.
+        """
+        record = await self._run("revoke", ["keys", "version"], [_version(), key_id, repr(now)])
+        if record is None:
+            raise NotFound(f"there is no key {key_id[:40]!a}")
+        return KeyRecord(**json.loads(record))
+
+    async def put_setting(self, name: str, value: str | None) -> None:
+        """Write a runtime setting that has been checked; None removes it.
+
+        Raises:
+            TooLarge: If there are too many.
+        """
+        await self._write("settings", MAX_SETTINGS, name, value)
+
+    async def admit(self, charge: Charge) -> Verdict:
+        """Let a request begin and count it, or refuse it and count nothing."""
+        limits = (*charge.limits.per_minute, charge.limits.concurrency)
+        reply = await self._run(
+            "admit",
+            [f"usage:{charge.tenant}", f"leases:{charge.tenant}"],
+            [
+                self._now(),
+                charge.lease,
+                charge.lease_s,
+                WINDOW_S,
+                *charge.amounts,
+                *("" if limit is None else limit for limit in limits),
+            ],
+        )
+        refused_by, retry_after_s, *numbers = map(_text, reply)
+        used, reset, (running, second) = numbers[0:3], numbers[3:6], numbers[6:8]
+        return Verdict(
+            refused_by=_REFUSED_BY[refused_by],
+            retry_after_s=float(retry_after_s),
+            used=Amounts(*map(int, used)),
+            reset_s=(float(reset[0]), float(reset[1]), float(reset[2])),
+            running=int(running),
+            second=int(second),
+        )
+
+    async def settle(self, settlement: Settlement) -> None:
+        """Correct what was counted for a request, and give its place to another."""
+        await self._run(
+            "settle",
+            [f"usage:{settlement.tenant}", f"leases:{settlement.tenant}"],
+            [settlement.lease, settlement.second, *settlement.correction],
+        )
+
+    async def renew(self, renewals: Sequence[Renewal]) -> None:
+        """Hold the places and claims of requests that are still worked on."""
+        if not renewals:
+            return
+        async with _translated():
+            now = await self._time()
+            pipeline = self._redis.pipeline(transaction=False)
+            for renewal in renewals:
+                if renewal.lease is None:
+                    continue
+                leases = self._name(f"leases:{renewal.tenant}")
+                pipeline.zadd(leases, {renewal.lease: now + renewal.lease_s})
+                pipeline.expire(leases, int(renewal.lease_s) + WINDOW_S)
+            if len(pipeline):
+                await pipeline.execute()
+        for renewal in renewals:
+            if renewal.claim is not None:
+                await self._run(
+                    "hold", [_claim_name(renewal.claim)], self._claim_values(renewal.claim)
+                )
+
+    async def claim(self, claim: Claim) -> Claimed:
+        """Ask whether a request with an Idempotency-Key is new."""
+        state, *answer = await self._run("claim", [_claim_name(claim)], self._claim_values(claim))
+        return Claimed(_text(state), answer[0] if answer else None)  # type: ignore[arg-type]
+
+    async def keep(self, keep: Keep) -> None:
+        """Keep an answer, unless its claim belongs to another attempt by now."""
+        claim = keep.claim
+        names = ["answers", f"answers:{claim.tenant}", "answer-sizes", "answer-totals"]
+        await self._run(
+            "keep",
+            [_claim_name(claim), *names],
+            [
+                self._now(),
+                claim.fingerprint,
+                claim.owner,
+                keep.keep_s,
+                keep.answer,
+                claim.tenant,
+                claim.key,
+                keep.max_tenant_bytes,
+                keep.max_bytes,
+                self._name("answer:"),
+                self._name("answers:"),
+            ],
+        )
+
+    async def release(self, claim: Claim) -> None:
+        """Forget a claim without an answer, so that the client may try again."""
+        await self._run("release", [_claim_name(claim)], [claim.owner])
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        await self._redis.aclose(close_connection_pool=True)
+
+    async def _write(self, table: str, most: int, field: str, value: str | None) -> None:
+        values = [] if value is None else [value]
+        count = await self._run("write", [table, "version"], [_version(), most, field, *values])
+        if count >= 0:
+            raise TooLarge(f"there are {count} {table}, at most {most}")
+
+    async def _run(self, script: str, names: Sequence[str], values: Sequence[object]) -> Any:  # noqa: ANN401 what a script gives
+        if script not in self._scripts:
+            self._scripts[script] = self._redis.register_script(_source(script))
+        async with _translated():
+            return await self._scripts[script](keys=[*map(self._name, names)], args=values)
+
+    def _claim_values(self, claim: Claim) -> list[object]:
+        return [self._now(), claim.fingerprint, claim.owner, claim.lease_s]
+
+    def _name(self, name: str) -> str:
+        return self._prefix + name
+
+    def _now(self) -> str:
+        return "" if self._clock is None else repr(self._clock())
+
+    async def _time(self) -> float:
+        if self._clock is not None:
+            return self._clock()
+        seconds, microseconds = await self._redis.time()
+        return float(seconds) + microseconds / 1e6
+
+
+@asynccontextmanager
+async def _translated() -> AsyncGenerator[None, None]:
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        # The text may name addresses; the class says what is wrong.
+        raise StoreUnavailable(f"Redis: {type(error).__name__}") from error
+
+
+def _claim_name(claim: Claim) -> str:
+    return f"answer:{claim.tenant}:{claim.key}"
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _version() -> str:
+    return secrets.token_hex(8)
+
+
+@cache
+def _source(script: str) -> str:
+    return (files("qzoom.store") / "lua" / f"{script}.lua").read_text(encoding="utf-8")
