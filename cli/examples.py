@@ -19,7 +19,8 @@ QUESTIONS: tuple[tuple[int, "Kind", bool], ...] = (
 )
 """(number of the picture in the test split, template, whether small print must be read).
 
-`scripts/demo_candidates.py` lists those that a model answers.
+`scripts/demo_candidates.py` lists those that a model answers. After a change, run
+`scripts/web_examples.py`, which draws the playground's pictures anew.
 """
 
 

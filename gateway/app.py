@@ -9,10 +9,12 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from gateway.edge import Edge
+from gateway.history import SPAN_S
 from gateway.rest.chat import chat_endpoint
 from gateway.rest.errors import error_response
 from gateway.rest.openapi import CHAT_OPENAPI, add_request_schema
 from gateway.rest.request_id import RequestIdHeader
+from gateway.web.pages import add_pages
 from qzoom.errors import InvalidRequest, NotFound, QZoomError
 
 METRICS_MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -28,12 +30,14 @@ class Probes:
         metrics: Gives Prometheus text, summed over all gateways.
         trace: Finds the waterfall of a recent request; raises `NotFound`.
         traces: Lists the newest requests, at most as many as asked for.
+        stats: Sums up the seconds before now, as many as asked for; 0 means since the start.
     """
 
     ready: Callable[[], Awaitable[dict[str, Any]]]
     metrics: Callable[[], Awaitable[str]]
     trace: Callable[[str], Awaitable[dict[str, Any]]]
     traces: Callable[[int], Awaitable[list[dict[str, Any]]]]
+    stats: Callable[[float], Awaitable[dict[str, Any]]]
 
 
 def create_app(edge: Edge, probes: Probes, *, behind_serve: bool) -> FastAPI:
@@ -66,6 +70,7 @@ def create_app(edge: Edge, probes: Probes, *, behind_serve: bool) -> FastAPI:
     )
     _add_models(app, edge)
     _add_probes(app, probes)
+    add_pages(app)
     _add_error_handlers(app, edge)
     add_request_schema(app)
     return app
@@ -109,17 +114,28 @@ def _add_probes(app: FastAPI, probes: Probes) -> None:
     @app.get("/v1/traces")
     async def list_traces(limit: str = "50") -> dict[str, Any]:
         """List recent requests, the newest first."""
-        if not limit.isdecimal() or not 1 <= int(limit[:9]) <= MAX_TRACES:
-            raise InvalidRequest(
-                f"limit is {limit[:20]!a}, must be a number from 1 to {MAX_TRACES}",
-                param="limit",
-            )
-        return {"object": "list", "data": await probes.traces(int(limit))}
+        number = _number("limit", limit, 1, MAX_TRACES)
+        return {"object": "list", "data": await probes.traces(number)}
 
     @app.get("/v1/traces/{trace_id}")
     async def get_trace(trace_id: str) -> dict[str, Any]:
         """Give the waterfall of a recent request, by its trace id or request id."""
         return await probes.trace(trace_id)
+
+    @app.get("/v1/stats")
+    async def get_stats(window: str = "300") -> dict[str, Any]:
+        """Sum up the last seconds of all gateways: routes, latencies, gate, tokens, replicas."""
+        return await probes.stats(_number("window", window, 0, round(SPAN_S)))
+
+
+def _number(name: str, text: str, least: int, most: int) -> int:
+    """Read a number of the query string."""
+    is_number = text.isascii() and text.isdecimal() and len(text) <= 9
+    if not is_number or not least <= int(text) <= most:
+        raise InvalidRequest(
+            f"{name} is {text[:20]!a}, must be a number from {least} to {most}", param=name
+        )
+    return int(text)
 
 
 def _add_error_handlers(app: FastAPI, edge: Edge) -> None:

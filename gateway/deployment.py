@@ -1,5 +1,6 @@
 """The gateway as a Ray Serve deployment: the one class behind HTTP and gRPC."""
 
+import asyncio
 from typing import Any
 
 from fastapi import FastAPI
@@ -64,8 +65,15 @@ class GatewayDeployment(QZoomMethods, HealthMethods):
             metrics=self._ledger.render,
             trace=self._ledger.trace,
             traces=self._ledger.traces,
+            stats=self._stats,
         )
         return create_app(self.edge, probes, behind_serve=True)
+
+    async def _stats(self, window_s: float) -> dict[str, Any]:
+        counted, replicas = await asyncio.gather(
+            self._ledger.stats(window_s), self._services.replicas()
+        )
+        return {**counted, "replicas": replicas}
 
     def __del__(self) -> None:
         """Stop what this replica started."""

@@ -14,6 +14,8 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from gateway.history import History
+from gateway.stats import summary
 from qzoom.errors import NotFound, QZoomError, Unavailable
 from qzoom.telemetry.gateway import GatewayTelemetry
 from qzoom.telemetry.metrics import MetricsLedger, Samples, Snapshot, render
@@ -33,17 +35,23 @@ class _LedgerActor:
 
     def __init__(self, max_traces: int) -> None:
         self._metrics = MetricsLedger()
+        self._history = History()
         self._traces = TraceStore(max_traces)
 
     def put(self, snapshot: Snapshot, traces: Sequence[TraceRecord]) -> None:
         """Take a gateway's newest snapshot, and what it has finished, the oldest first."""
         self._metrics.put(snapshot)
+        self._history.note(self._metrics.total())
         for record in traces:
             self._traces.add(record)
 
     def total(self) -> Samples:
         """Sum the snapshots of all gateways."""
         return self._metrics.total()
+
+    def since(self, window_s: float) -> tuple[Samples, float]:
+        """Tell what all gateways counted within a window; see `History.since`."""
+        return self._history.since(window_s, self._metrics.total())
 
     def trace(self, key: str) -> TraceRecord:
         """Find a request of any gateway.
@@ -84,6 +92,18 @@ class Ledger:
             Unavailable: If the ledger does not answer.
         """
         return render(await self._ask("total")).decode("utf-8")
+
+    async def stats(self, window_s: float) -> dict[str, Any]:
+        """Say how all gateways together did within a window that ends now.
+
+        Args:
+            window_s: Its length in seconds; 0 means since the start.
+
+        Raises:
+            Unavailable: If the ledger does not answer.
+        """
+        samples, seconds = await self._ask("since", window_s)
+        return summary(samples, seconds)
 
     async def trace(self, key: str) -> dict[str, Any]:
         """Give the waterfall of a request, by its trace id or request id.

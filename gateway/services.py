@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import asdict
 from typing import Any
 
+from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
@@ -14,6 +15,7 @@ from qzoom.errors import Unavailable
 
 STATUS_TIMEOUT_S = 5.0
 FACTS_TIMEOUT_S = 30.0
+REPLICAS_TIMEOUT_S = 2.0
 
 
 class Services:
@@ -59,6 +61,25 @@ class Services:
             "status": "ready",
             "model": asdict(await self.facts()),
             "services": [asdict(status) for status in statuses],
+        }
+
+    async def replicas(self) -> dict[str, Any] | None:
+        """Count the replicas of each deployment by their state; None if Serve does not answer."""
+        try:
+            async with asyncio.timeout(REPLICAS_TIMEOUT_S):
+                # Waits for Serve's controller; a thread of its own waits on where it is late.
+                status = await asyncio.to_thread(serve.status)
+        except (RayError, RayServeException, TimeoutError):
+            return None
+        application = status.applications.get(self._handles.gate.app_name)
+        if application is None:
+            return None
+        return {
+            name: {
+                "status": deployment.status.value,
+                "states": {str(state): n for state, n in deployment.replica_states.items()},
+            }
+            for name, deployment in sorted(application.deployments.items())
         }
 
 

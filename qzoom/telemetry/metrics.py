@@ -195,14 +195,15 @@ class _Exposition(Collector):
             yield family
 
 
+def is_gauge(sample: str) -> bool:
+    """Tell whether a sample belongs to a gauge: it says what is now, not what has happened."""
+    return _BY_SAMPLE[sample].value.kind is Kind.GAUGE
+
+
 def _is_info(sample: str) -> bool:
     return sample == Metric.BUILD_INFO.value.name
 
 
 def _without_gauges(snapshot: Snapshot) -> Snapshot:
-    kept = {
-        key: value
-        for key, value in snapshot.samples.items()
-        if _BY_SAMPLE[key[0]].value.kind is not Kind.GAUGE
-    }
+    kept = {key: value for key, value in snapshot.samples.items() if not is_gauge(key[0])}
     return Snapshot(snapshot.source, kept)

@@ -141,6 +141,10 @@ async def _trace(trace_id: str) -> dict[str, object]:
     return {"trace_id": trace_id}
 
 
+async def _stats(window_s: float) -> dict[str, object]:
+    return {"object": "stats", "window_s": window_s}
+
+
 async def _traces(limit: int) -> list[dict[str, object]]:
     return [{"trace_id": "0" * 31 + "1"}][:limit]
 
@@ -149,7 +153,7 @@ async def _traces(limit: int) -> list[dict[str, object]]:
 def _serve(flow: EchoFlow) -> Iterator[EdgeServer]:
     """Run both edges in the event loop of one thread."""
     edge = Edge(flow, (MODEL,), EventLog("gateway"))
-    probes = Probes(_ready, _metrics, _trace, _traces)
+    probes = Probes(_ready, _metrics, _trace, _traces, _stats)
     config = uvicorn.Config(
         create_app(edge, probes, behind_serve=False), log_level="warning", ws="none", lifespan="off"
     )

@@ -80,7 +80,7 @@ def server() -> Iterator[Server]:
         return [record.summary() for record in traces.recent(limit)]
 
     edge = Edge(flow, ("scripted",), flow.telemetry.log)
-    app = create_app(edge, Probes(unused, unused, trace, recent), behind_serve=False)
+    app = create_app(edge, Probes(unused, unused, trace, recent, unused), behind_serve=False)
     http = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none", lifespan="off"))
     listener = socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=lambda: asyncio.run(http.serve(sockets=[listener])))

@@ -1,0 +1,195 @@
+"""`qzoom serve` as a user runs it, with the built-in model, and a browser to look at it."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+QZOOM = [sys.executable, "-c", "from cli.main import app; app()"]
+START_TIMEOUT_S = 300.0
+STOP_TIMEOUT_S = 60.0
+ASSETS = Path(__file__).parents[3] / "gateway" / "web" / "assets"
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running system of two gateways.
+
+    Attributes:
+        url: Base URL of REST.
+        grpc_target: Target of a gRPC channel.
+        model: Name of the model.
+    """
+
+    url: str
+    grpc_target: str
+    model: str
+
+    def get(self, path):
+        """Fetch a JSON document."""
+        return httpx.get(self.url + path, timeout=30).raise_for_status().json()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="package")
+def served() -> Iterator[Served]:
+    """Start the system once for all tests of this folder."""
+    port, grpc_port = free_port(), free_port()
+    # Ray's sockets lie below it, at most 107 characters long.
+    with tempfile.TemporaryDirectory(prefix="q") as folder:
+        output = Path(folder) / "output"
+        with output.open("w") as file:
+            process = subprocess.Popen(
+                [*QZOOM, "serve", "--port", str(port), "--grpc-port", str(grpc_port)],
+                env={
+                    **os.environ,
+                    "COLUMNS": "120",
+                    "TMPDIR": folder,
+                    "QZOOM_GATEWAY_REPLICAS": "2",
+                },
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            deadline = time.monotonic() + START_TIMEOUT_S
+            while "Ctrl-C stops it" not in output.read_text():
+                assert process.poll() is None, output.read_text()
+                assert time.monotonic() < deadline, output.read_text()
+                time.sleep(0.5)
+            url = f"http://127.0.0.1:{port}"
+            [model] = httpx.get(f"{url}/v1/models", timeout=30).json()["data"]
+            yield Served(url, f"127.0.0.1:{grpc_port}", model["id"])
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait(STOP_TIMEOUT_S)
+
+
+@pytest.fixture(scope="session")
+def example_picture() -> Path:
+    """A picture with small print in it: one of the playground's."""
+    return min((ASSETS / "examples").glob("*.png"))
+
+
+@pytest.fixture(scope="package")
+def browser():
+    """A real Chromium without a window."""
+    webdriver = pytest.importorskip("selenium.webdriver")
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not chromium or not driver:
+        pytest.skip("no chromium and chromedriver; scripts/system-packages.sh installs them")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    with tempfile.TemporaryDirectory(prefix="chromium", ignore_cleanup_errors=True) as profile:
+        for argument in (
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--window-size=1360,1000",
+            f"--user-data-dir={profile}",
+        ):
+            options.add_argument(argument)
+        chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+        chrome.set_page_load_timeout(60)
+        yield chrome
+        chrome.quit()
+
+
+class Page:
+    """One of the pages in the browser."""
+
+    def __init__(self, browser, url, path="/"):
+        self.browser, self.url = browser, url
+        self.emulate()
+        browser.get(url + path)
+        browser.get_log("browser"), browser.get_log("performance")
+        self.wait(lambda: self.text("health").endswith("is ready"))
+
+    def emulate(self, *, dark=False, width=None):
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+        if width:
+            screen = {"width": width, "height": 800, "deviceScaleFactor": 2, "mobile": True}
+            self.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+        else:
+            self.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+    def script(self, code, *args):
+        return self.browser.execute_script(code, *args)
+
+    def find(self, selector):
+        return self.browser.find_element("css selector", selector)
+
+    def all(self, selector):
+        return self.browser.find_elements("css selector", selector)
+
+    def text(self, name):
+        return self.script("return document.getElementById(arguments[0]).textContent", name)
+
+    def wait(self, is_there, patience_s=60.0):
+        """Look again until it is there; returns what was found."""
+        end = time.monotonic() + patience_s
+        while not (found := is_there()):
+            problem = self.text("problem")
+            assert time.monotonic() < end, f"{problem}; {self.browser.get_log('browser')}"
+            time.sleep(0.05)
+        return found
+
+    def choose(self, file):
+        """Hand a file to the page as the file chooser does."""
+        self.find("#file").send_keys(str(file))
+        self.wait(lambda: file.name in self.text("picture-name") or self.text("problem"))
+
+    def ask(self, question=None, route=None):
+        """Ask and wait for the end; returns what the page says as the answer."""
+        if question is not None:
+            field = self.find("#question")
+            field.clear()
+            field.send_keys(question)
+        if route is not None:
+            self.find(f"input[value={route}]").send_keys(" ")
+        before = len(self.all("#recent li"))
+        self.find("#ask").click()
+        self.wait(lambda: len(self.all("#recent li")) > min(before, 19) and self.idle())
+        return self.text("answer")
+
+    def idle(self):
+        return self.find("#answer-card").get_attribute("aria-busy") == "false"
+
+    def trace(self):
+        """Give the trace of the newest request, as the page names it."""
+        return self.text("times").rpartition("trace ")[2].strip()
+
+    def complaints(self):
+        """Errors and violations of the policy that the browser wrote into its console."""
+        log = self.browser.get_log("browser")
+        return [line["message"] for line in log if line["level"] in {"SEVERE", "WARNING"}]
+
+
+@pytest.fixture
+def open_page(served, browser):
+    """Open a page: `open_page("/dashboard")`."""
+
+    def open_at(path="/"):
+        return Page(browser, served.url, path)
+
+    return open_at
