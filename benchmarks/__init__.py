@@ -1,1 +1,1 @@
-"""What does it cost? Measures, prints tables; asserts nothing about time."""
+"""What does it cost? Measures, prints tables, JSON and plots; asserts nothing about time."""

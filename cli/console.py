@@ -33,6 +33,7 @@ _EXTRAS = {
     "font_roboto": "train",
     "faker": "train",
     "yaml": "train",
+    "matplotlib": "train",
 }
 """Which extra of the package brings a module that may be absent."""
 

@@ -24,6 +24,9 @@ class ModelSize:
         vision_size: Width of the vision tower, which has two heads.
         vision_depth: Its layers, at least 3.
         max_positions: Longest sequence.
+        mlp_ratio: Width of the decoder's MLP as a multiple of `hidden_size`.
+        vision_mlp_ratio: Width of the tower's MLP as a multiple of `vision_size`.
+        vision_full: Layers of Qwen2.5-VL's tower without windows, from 0; None is the last one.
     """
 
     hidden_size: int = 64
@@ -35,6 +38,9 @@ class ModelSize:
     vision_size: int = 32
     vision_depth: int = 3
     max_positions: int = 8192
+    mlp_ratio: float = 1.5
+    vision_mlp_ratio: float = 1.5
+    vision_full: tuple[int, ...] | None = None
 
 
 def random_config(
@@ -56,7 +62,7 @@ def _text(size: ModelSize, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]
     return {
         "vocab_size": len(tokenizer),
         "hidden_size": size.hidden_size,
-        "intermediate_size": size.hidden_size * 3 // 2,
+        "intermediate_size": int(size.hidden_size * size.mlp_ratio),
         "num_hidden_layers": size.num_layers,
         "num_attention_heads": size.num_heads,
         "num_key_value_heads": size.num_kv_heads,
@@ -71,7 +77,7 @@ def _vision(size: ModelSize) -> dict[str, Any]:
     return {
         "depth": size.vision_depth,
         "hidden_size": size.vision_size,
-        "intermediate_size": size.vision_size * 3 // 2,
+        "intermediate_size": int(size.vision_size * size.vision_mlp_ratio),
         "num_heads": 2,
         "out_hidden_size": size.hidden_size,
     }
@@ -90,6 +96,8 @@ def _qwen2_5_vl(
 ) -> PreTrainedConfig:
     frequencies = size.hidden_size // size.num_heads // 2
     spatial = frequencies * 3 // 8
+    # Windows in all layers but a few, as in the real tower.
+    full = (size.vision_depth - 1,) if size.vision_full is None else size.vision_full
     rope = {
         "rope_type": "default",
         "rope_theta": 1_000_000.0,
@@ -97,8 +105,7 @@ def _qwen2_5_vl(
     }
     return Qwen2_5_VLConfig(
         text_config={**_text(size, tokenizer), "rms_norm_eps": 1e-6, "rope_parameters": rope},
-        # Windows in all layers but the last, as in the real tower.
-        vision_config={**_vision(size), "fullatt_block_indexes": [size.vision_depth - 1]},
+        vision_config={**_vision(size), "fullatt_block_indexes": list(full)},
         tie_word_embeddings=is_tied,
         architectures=["Qwen2_5_VLForConditionalGeneration"],
         **_token_ids(tokenizer),
@@ -132,7 +139,7 @@ def _llava(size: ModelSize, tokenizer: PreTrainedTokenizerBase, is_tied: bool) -
     vision = {
         "model_type": "clip_vision_model",
         "hidden_size": size.vision_size,
-        "intermediate_size": size.vision_size * 3 // 2,
+        "intermediate_size": int(size.vision_size * size.vision_mlp_ratio),
         "num_hidden_layers": size.vision_depth,
         "num_attention_heads": 2,
         "image_size": 336,

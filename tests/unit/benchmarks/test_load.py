@@ -4,13 +4,11 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 
-import pytest
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from benchmarks.load import chat_body, run_load
-from benchmarks.stages import spread
 
 
 def make_server() -> tuple[FastAPI, dict[str, int]]:
@@ -64,9 +62,3 @@ async def test_every_request_is_counted_and_clients_run_at_once() -> None:
 async def test_refusals_are_reported_as_errors() -> None:
     samples, _ = await run_against_server("missing")
     assert {s.error for s in samples} == {"HTTP 404"}
-
-
-def test_spread_needs_two_measurements() -> None:
-    assert spread([0.001, 0.002, 0.003]).median_ms == pytest.approx(2.0)
-    with pytest.raises(ValueError, match="no spread"):
-        spread([0.001])
