@@ -25,7 +25,7 @@ class RouteName(StrEnum):
     ZOOM = "zoom"
 
 
-def ask(  # noqa: PLR0913, PLR0917 -- one argument for each option
+def ask(
     image: Annotated[Path, typer.Argument(help="The picture's file.")],
     question: Annotated[str, typer.Argument(help="What to ask about it.")],
     url: Annotated[

@@ -11,6 +11,7 @@ from cli import (
     deploy,
     doctor,
     evaluate,
+    label,
     serve,
     trace,
     train,
@@ -38,5 +39,6 @@ app.command()(verify.verify)
 app.command()(version.version)
 app.add_typer(bench.app, name="bench")
 app.add_typer(data.app, name="data")
+app.add_typer(label.app, name="label")
 app.add_typer(train.app, name="train")
 app.add_typer(deploy.app, name="deploy")

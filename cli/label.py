@@ -1,0 +1,275 @@
+"""`qzoom label`: labels that a model makes for itself, without boxes."""
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from cli.console import Failure, err, out
+
+if TYPE_CHECKING:
+    from training.labels.jobs import LabelJob, Machine
+    from training.reading.reader import Heads
+
+app = typer.Typer(help="Label data with a model's own answers and attention.", no_args_is_help=True)
+
+HEADS_FILE = "heads.json"
+
+
+class ModeName(StrEnum):
+    """Kinds of pictures."""
+
+    TEXTUAL = "textual"
+    NATURAL = "natural"
+
+
+class DTypeName(StrEnum):
+    """Types of frozen parameters."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+
+
+ModelArg = Annotated[Path, typer.Argument(help="Checkpoint folder of the base model.")]
+DataArg = Annotated[
+    str, typer.Argument(help="builtin:SPLIT?seed=N&count=N, a data folder, or a .jsonl file.")
+]
+OutArg = Annotated[Path, typer.Argument(help="Folder for the labels; an unfinished one goes on.")]
+RecipeOption = Annotated[str, typer.Option(help="Name of a recipe, or path of a YAML file.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Replaces a value: region_labels.max_tokens=324.")
+]
+ModeOption = Annotated[ModeName, typer.Option(help="Kind of pictures: heads and prompt.")]
+HeadsOption = Annotated[
+    str | None, typer.Option(help="Layers and heads from 0, such as '5:0,1;6:*', or heads.json.")
+]
+DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
+DTypeOption = Annotated[DTypeName, typer.Option(help="Type of frozen parameters.")]
+ThreadsOption = Annotated[int, typer.Option(min=1, max=256, help="CPU threads of a worker.")]
+DEFAULT_RECIPE = "built-in-stages"
+
+
+@app.command()
+def rpn(
+    model: ModelArg,
+    data: DataArg,
+    folder: OutArg,
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    mode: ModeOption = ModeName.TEXTUAL,
+    heads: HeadsOption = None,
+    choose_heads: Annotated[
+        int | None, typer.Option(min=8, help="Find layers and heads on that many pictures first.")
+    ] = None,
+    answers: Annotated[
+        bool, typer.Option(help="Feed the data's answers back instead of the model's own.")
+    ] = False,
+    changes: SetOption = None,
+    device: DeviceOption = "cpu",
+    dtype: DTypeOption = DTypeName.FLOAT32,
+    threads: ThreadsOption = 1,
+) -> None:
+    """Record where the model looks while it answers: labels of the RPN (Eq. 10-12)."""
+    from training.labels.jobs import RegionLabelJob
+    from training.stages.recipe import load_stage_recipe
+
+    plan = load_stage_recipe(recipe, changes or ())
+    machine = _machine(device, dtype, threads)
+    chosen = _read_heads(heads)
+    stored = folder / HEADS_FILE
+    if choose_heads is not None and chosen is None:
+        if not stored.is_file():
+            _choose(model, data, stored, plan, mode, choose_heads, machine)
+        chosen = _read_heads(str(stored))
+    run_job(
+        RegionLabelJob(
+            model=model,
+            data=data,
+            out=folder,
+            recipe=plan,
+            mode=mode.value,
+            heads=chosen,
+            use_answers=answers,
+            machine=machine,
+        )
+    )
+
+
+@app.command(name="heads")
+def find_heads(
+    model: ModelArg,
+    data: DataArg,
+    file: Annotated[Path, typer.Argument(help="JSON file to write, for --heads.")],
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    mode: ModeOption = ModeName.TEXTUAL,
+    pictures: Annotated[int, typer.Option(min=8, help="Pictures to try heads on.")] = 100,
+    changes: SetOption = None,
+    device: DeviceOption = "cpu",
+    dtype: DTypeOption = DTypeName.FLOAT32,
+    threads: ThreadsOption = 1,
+) -> None:
+    """Find the layers and heads that know where to look, without boxes."""
+    from training.stages.recipe import load_stage_recipe
+
+    plan = load_stage_recipe(recipe, changes or ())
+    _choose(model, data, file, plan, mode, pictures, _machine(device, dtype, threads))
+
+
+@app.command()
+def measure(
+    model: ModelArg,
+    data: DataArg,
+    heads: Annotated[str, typer.Option(help="Layers and heads, or heads.json.")],
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    mode: ModeOption = ModeName.TEXTUAL,
+    pictures: Annotated[int, typer.Option(min=1, help="Pictures to measure on.")] = 100,
+    random_sets: Annotated[int, typer.Option(min=1, max=100, help="Random draws.")] = 5,
+    changes: SetOption = None,
+    device: DeviceOption = "cpu",
+    dtype: DTypeOption = DTypeName.FLOAT32,
+    threads: ThreadsOption = 1,
+) -> None:
+    """Compare labels of chosen, random and all heads with evidence boxes, unseen by all of them."""
+    from qzoom.data.records import open_records
+    from training.labels.jobs import check_heads, open_reader
+    from training.labels.measure import LabelQuality, head_sets, measure_heads
+    from training.labels.shards import group_pictures
+    from training.stages.recipe import load_stage_recipe
+
+    plan = load_stage_recipe(recipe, changes or ())
+    chosen = _read_heads(heads) or {}
+    reader = open_reader(model, plan, mode.value, _machine(device, dtype, threads))
+    check_heads(reader.checkpoint, chosen)
+    config = reader.backbone.config
+    sets = head_sets(chosen, config.num_hidden_layers, config.num_attention_heads, random_sets)
+    groups = group_pictures(open_records(data))[:pictures]
+    labels = plan.region_labels
+    found: dict[str, LabelQuality] = {}
+    with _progress() as bar:
+        task = bar.add_task("measuring", total=len(groups))
+        for latest in measure_heads(
+            reader,
+            groups,
+            sets,
+            labels.rules,
+            max_tokens=labels.max_tokens,
+            max_new_tokens=labels.max_new_tokens,
+        ):
+            bar.advance(task)
+            found = latest
+    if not found:
+        raise Failure(f"no question of {data} has an evidence box and an answer to follow")
+    title = f"label boxes against evidence, {found['chosen'].questions} questions"
+    table = Table("heads", "centre inside", "peak inside", "mean area", title=title)
+    for name, quality in found.items():
+        row = (quality.centre_inside, quality.peak_inside, quality.area)
+        table.add_row(name, *(f"{v:.3f}" for v in row))
+    out.print(table)
+
+
+@app.command()
+def show(
+    labels: Annotated[Path, typer.Argument(help="Label folder of `qzoom label rpn`.")],
+    picture: Annotated[Path, typer.Argument(help="PNG file to write.")] = Path("labels.png"),
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    count: Annotated[int, typer.Option(min=1, max=60, help="Questions to show.")] = 8,
+    first: Annotated[int, typer.Option(min=0, help="Number of the first question.")] = 0,
+    grid: Annotated[
+        int, typer.Option(min=1, help="Coarse budget in visual tokens that labels are for.")
+    ] = 36,
+    changes: SetOption = None,
+) -> None:
+    """Draw labels over their pictures: attention left; right green foreground, red background."""
+    from training.labels.gallery import gallery
+    from training.stages.recipe import load_stage_recipe
+
+    rules = load_stage_recipe(recipe, changes or ()).region_labels.rules
+    gallery(labels, rules, first, count, grid).save(picture)
+    out.print(f"wrote {picture}", highlight=False)
+
+
+def run_job(job: "LabelJob") -> None:
+    """Make labels with a progress bar."""
+    from training.labels.jobs import run_here
+
+    with _progress() as bar:
+        task = bar.add_task("labelling", total=None)
+        for done, total in run_here(job):
+            bar.update(task, completed=done, total=total)
+    out.print(f"labels in {job.out}", highlight=False)
+
+
+def _choose(
+    model: Path,
+    data: str,
+    file: Path,
+    plan: "object",
+    mode: ModeName,
+    pictures: int,
+    machine: "Machine",
+) -> None:
+    from qzoom.data.records import open_records
+    from training.labels.heads import HeadChooser, choose_heads, probes
+    from training.labels.jobs import open_reader
+    from training.labels.shards import group_pictures, write_whole
+    from training.stages.recipe import StageRecipe
+
+    assert isinstance(plan, StageRecipe)
+    labels = plan.region_labels
+    reader = open_reader(model, plan, mode.value, machine)
+    groups = group_pictures(open_records(data))[:pictures]
+    budget = labels.max_tokens or reader.checkpoint.qzoom.coarse_max_tokens
+    found = []
+    with _progress() as bar:
+        task = bar.add_task("reading", total=len(groups))
+        for some in probes(reader, groups, budget, labels.max_new_tokens):
+            found += some
+            bar.advance(task)
+    chooser = HeadChooser(reader, labels.rules, found)
+    try:
+        choice = choose_heads(chooser, progress=lambda text: err.print(text, highlight=False))
+    except ValueError as error:
+        raise Failure(str(error)) from error
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(file, json.dumps(choice.to_json(), indent=2).encode() + b"\n")
+    title = f"on {choice.questions[1]} held-out questions"
+    table = Table("heads", "log p(full answer)", "same answer", "mean crop", title=title)
+    for name, score in choice.table.items():
+        row = f"{score.log_probability:.3f}", f"{score.consistency:.3f}", f"{score.area:.3f}"
+        table.add_row(name, *row)
+    out.print(table)
+    out.print(f"layer:head {', '.join(f'{a}:{b}' for a, b in choice.heads)} in {file}")
+
+
+def _read_heads(text: str | None) -> "Heads | None":
+    from training.labels.jobs import parse_heads
+
+    if text is None:
+        return None
+    if not text.endswith(".json"):
+        return parse_heads(text)
+    try:
+        values = json.loads(Path(text).read_text(encoding="utf-8"))["heads"]
+        return {int(layer): [int(h) for h in heads] for layer, heads in values.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Failure(f"{text} is no file of `qzoom label heads`: {error!r}") from error
+
+
+def _machine(device: str, dtype: DTypeName, threads: int) -> "Machine":
+    from training.labels.jobs import Machine
+
+    return Machine(device=device, dtype=dtype.value, threads=threads)
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=err,
+    )

@@ -1,0 +1,1 @@
+"""Labels that a model makes for itself: regions, gate decisions, hard samples."""

@@ -1,0 +1,1 @@
+"""Read with a frozen model: many questions per picture, answers, attention rows, states."""
