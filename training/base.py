@@ -124,22 +124,22 @@ class BaseTrainer:
         visual = [self.forward.visual_tokens(group) for group in batch.vision]
         loss = torch.zeros(())
         if phase.aux_weight:
-            loss = phase.aux_weight * self._aux_loss(batch, visual, phase.extra_pictures)
+            loss = phase.aux_weight * self._aux_loss(batch, visual, phase)
         if phase.answers:
             loss = loss + self._answer_loss(batch, torch.cat(visual), phase.pointing_weight)
         return self.update(loss, mode)
 
-    def _aux_loss(self, batch: Batch, visual: list[Tensor], extra_pictures: int) -> Tensor:
+    def _aux_loss(self, batch: Batch, visual: list[Tensor], phase: Phase) -> Tensor:
         seen = list(zip(visual, batch.vision, strict=True))
-        if extra_pictures:
-            extra = self._samples("zoom", len(batch.samples), extra_pictures)
+        if phase.extra_pictures:
+            extra = self._samples("zoom", len(batch.samples), phase.extra_pictures)
             views = [view for sample in extra for view in sample.views]
             group = batch_views(views, self.window_cells)
             seen.append((self.forward.visual_tokens(group), group))
         total = sum(len(tokens) for tokens, _ in seen)
         words = self.model.get_input_embeddings().weight
         losses = [
-            cast(Tensor, self.aux(tokens, group.aux, words)) * (len(tokens) / total)
+            self.aux(tokens, group.aux, words, phase.order_weight) * (len(tokens) / total)
             for tokens, group in seen
         ]
         return torch.stack(losses).sum()

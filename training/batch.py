@@ -25,7 +25,7 @@ class VisionBatch:
     windows: Tensor
     valid: Tensor
     """[N, V] True at real visual tokens."""
-    aux: tuple[Tensor, Tensor, Tensor]
+    aux: tuple[Tensor, Tensor, Tensor, Tensor]
     """Labels of the valid tokens, packed."""
 
 
@@ -60,14 +60,14 @@ def batch_views(views: Sequence[View], window_cells: int) -> VisionBatch:
         positions[index, :n], windows[index, :n] = patch_positions(view.grid, window_cells)
     aux = tuple(
         torch.from_numpy(np.concatenate([getattr(view.aux, name) for view in views]))
-        for name in ("chars", "shapes", "colours")
+        for name in ("chars", "order", "shapes", "colours")
     )
     return VisionBatch(
         patches=torch.from_numpy(patches),
         positions=torch.from_numpy(positions),
         windows=torch.from_numpy(windows),
         valid=torch.from_numpy(windows[:, ::_MERGED] >= 0),
-        aux=(aux[0], aux[1], aux[2]),
+        aux=(aux[0], aux[1], aux[2], aux[3]),
     )
 
 

@@ -5,7 +5,7 @@ from torch import nn
 
 from training.muon import Muon
 
-OUTER = ("embed", "lm_head", "head.", "chars", "shapes", "colours")
+OUTER = ("embed", "lm_head", "head.", "chars", "order")
 """Parts of parameter names of input and output matrices, which Muon is not meant for."""
 
 ADAMW_BETAS = (0.9, 0.97)

@@ -29,6 +29,8 @@ class Phase:
     """Weight of each sample layout (training/modes.py)."""
     aux_weight: float = 0.0
     """Weight of the auxiliary vision loss."""
+    order_weight: float = 1.0
+    """Weight, within it, of each character's place in its code."""
     extra_pictures: int = 0
     """More pictures a step, layout "zoom", that only the auxiliary loss sees: cheap, and what a
     token shows limits what can be read from it."""

@@ -51,7 +51,12 @@ def test_tokens_near_their_words_cost_least(prompts):
     head = AuxHead(8, prompts.word)
     words = torch.randn(len(build_tokenizer()), 8)
     torch.nn.init.zeros_(head.chars.weight)  # the characters' part is the same for both
-    labels = (torch.zeros(1, 12, dtype=torch.long), torch.tensor([1]), torch.tensor([1]))
+    labels = (
+        torch.zeros(1, 12, dtype=torch.long),
+        torch.zeros(1, 4, dtype=torch.long),
+        torch.tensor([1]),
+        torch.tensor([1]),
+    )
     right = 3 * (words[head.shape_ids[0]] + words[head.colour_ids[0]])[None]
     wrong = 3 * (words[head.shape_ids[1]] + words[head.colour_ids[1]])[None]
     assert head(right, labels, words) < head(wrong, labels, words)
