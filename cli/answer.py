@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from rich.text import Text
 
 from qzoom.contracts.stages import Box
 from qzoom.overlay import Look
+
+if TYPE_CHECKING:
+    from qzoom.client import Answer
 
 _TOKEN_KINDS = {"coarse": "coarse", "roi": "RoI", "spared": "spared"}
 
@@ -51,26 +54,22 @@ class Answered:
         return Look(question, self.text, self.route, self.p_refine, self.heatmap, self.box_px)
 
 
-def from_completion(completion: Mapping[str, Any]) -> Answered:
-    """Read a chat completion of the REST interface."""
-    details = completion["qzoom"]
-    boxes = details["boxes"]
-    heatmap = details.get("heatmap")
+def from_answer(answer: "Answer") -> Answered:
+    """Take what a server answered."""
+    box = answer.boxes[0] if answer.boxes else None
+    tokens = answer.visual_tokens
     return Answered(
-        text=completion["choices"][0]["message"]["content"],
-        route=details["route"],
-        p_refine=details["p_refine"],
-        tau_gate=details["tau_gate"],
-        box_px=tuple(boxes[0]["box"]) if boxes else None,
-        box_score=boxes[0]["score"] if boxes else None,
-        tokens=details["visual_tokens"],
-        stage_ms={
-            stage: (spent["queue"], spent["compute"])
-            for stage, spent in details["stage_ms"].items()
-        },
-        heatmap=np.array(heatmap["values"], dtype=np.float32) if heatmap else None,
-        trace_id=details["trace_id"],
-        degraded=details.get("degraded") or "",
+        text=answer.text,
+        route=answer.route,
+        p_refine=answer.p_refine,
+        tau_gate=answer.tau_gate,
+        box_px=box.box_px if box else None,
+        box_score=box.score if box else None,
+        tokens={"coarse": tokens.coarse, "roi": tokens.roi, "spared": tokens.spared},
+        stage_ms={stage: (ms.queue, ms.compute) for stage, ms in answer.stage_ms.items()},
+        heatmap=answer.heatmap,
+        trace_id=answer.trace_id,
+        degraded=answer.degraded or "",
     )
 
 

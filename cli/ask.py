@@ -11,7 +11,7 @@ import typer
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cli import client
-from cli.answer import Answered, describe, from_completion
+from cli.answer import Answered, describe, from_answer
 from cli.console import Failure, err, out, printable
 from qzoom.builtin import builtin_model
 from qzoom.overlay import draw_overlay
@@ -53,7 +53,7 @@ def ask(
     """Ask QUESTION about IMAGE; print the answer, its route and the time of every stage."""
     if url is not None and model is not None:
         raise Failure("--url and --model exclude each other: a server has its own model")
-    data, media_type, picture = _read(image)
+    data, picture = _read(image)
     options: dict[str, Any] = {
         "route": route.value,
         "tau_gate": tau_gate,
@@ -62,8 +62,8 @@ def ask(
     }
     options = {name: value for name, value in options.items() if value is not None}
     if url is not None:
-        answered = from_completion(
-            client.ask_server(url, data, media_type, question, options, max_tokens, timeout)
+        answered = from_answer(
+            client.ask_server(url, data, question, options, max_tokens, timeout_s=timeout)
         )
     else:
         answered = _ask_here(model or builtin_model(), picture, question, options, max_tokens)
@@ -72,13 +72,12 @@ def ask(
         _save(draw_overlay(picture, answered.look(question)), save)
 
 
-def _read(path: Path) -> tuple[bytes, str, Image.Image]:
-    """Read a file, its media type, and its picture as the gateway sees it: upright, RGB."""
+def _read(path: Path) -> tuple[bytes, Image.Image]:
+    """Read a file, and its picture as the gateway sees it: upright, RGB."""
     try:
         data = path.read_bytes()
         with Image.open(BytesIO(data)) as opened:
-            media_type = Image.MIME.get(opened.format or "", "image/unknown")
-            return data, media_type, ImageOps.exif_transpose(opened).convert("RGB")
+            return data, ImageOps.exif_transpose(opened).convert("RGB")
     except (UnidentifiedImageError, Image.DecompressionBombError):
         raise Failure(f"{path} is no picture that can be read") from None
     except OSError as error:

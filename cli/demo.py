@@ -15,10 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from cli import client
-from cli.answer import Answered, from_completion, stage_table
+from cli.answer import Answered, from_answer, stage_table
 from cli.console import out, printable
 from cli.examples import Example, examples
-from cli.grpc_client import ask_grpc
 from cli.system import System, free_port, running_system, service_table
 from cli.waterfall import waterfall
 from qzoom.builtin import builtin_model
@@ -87,16 +86,8 @@ def _ask_all(system: System, report: Report) -> Iterator[tuple[Example, Answered
         out.print(f"\n[bold]{example.name}[/]: {example.question}  (expected: {example.expected})")
         table = _answer_table()
         answers = {
-            "REST": _ask_rest(system, example, explain=True),
-            "gRPC": ask_grpc(
-                system.grpc_address,
-                system.model,
-                example.file(),
-                example.question,
-                {},
-                MAX_TOKENS,
-                timeout_s=ANSWER_TIMEOUT_S,
-            ),
+            "REST": _ask(system.url, system.model, example, {"explain": True}),
+            "gRPC": _ask(f"grpc://{system.grpc_address}", system.model, example, {}),
         }
         for protocol, answered in answers.items():
             name, said = f"{example.name}, {protocol}", printable(answered.text)
@@ -113,26 +104,16 @@ def _ask_all(system: System, report: Report) -> Iterator[tuple[Example, Answered
         yield example, answers["REST"]
 
 
-def _ask_rest(
-    system: System,
-    example: Example,
-    *,
-    route: str = "auto",
-    explain: bool = False,
-    max_visual_tokens: int | None = None,
-) -> Answered:
-    options: dict[str, object] = {"route": route, "explain": explain}
-    if max_visual_tokens is not None:
-        options["max_visual_tokens"] = max_visual_tokens
-    return from_completion(
+def _ask(url: str, model: str, example: Example, options: dict[str, object]) -> Answered:
+    return from_answer(
         client.ask_server(
-            system.url,
+            url,
             example.file(),
-            "image/png",
             example.question,
             options,
             MAX_TOKENS,
-            ANSWER_TIMEOUT_S,
+            timeout_s=ANSWER_TIMEOUT_S,
+            model=model,
         )
     )
 
@@ -145,7 +126,8 @@ def _compare_direct(system: System, asked: list[tuple[Example, Answered]], repor
         if not example.needs_detail:
             continue
         budget = zoomed.tokens["coarse"] + zoomed.tokens["roi"]
-        direct = _ask_rest(system, example, route="direct", max_visual_tokens=budget)
+        options: dict[str, object] = {"route": "direct", "max_visual_tokens": budget}
+        direct = _ask(system.url, system.model, example, options)
         report.expect(
             f"{example.name}: a wrong answer on the direct route, got {printable(direct.text)!r}",
             not _same(direct.text, example.expected),

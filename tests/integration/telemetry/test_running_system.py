@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
-from cli.grpc_client import ask_grpc
+from qzoom.client import Client
 from qzoom.telemetry.names import STAGES, Attribute, Kind, Metric, Span
 
 pytestmark = pytest.mark.cluster
@@ -113,15 +113,10 @@ def test_each_request_is_one_whole_tree_under_concurrency(cluster, otlp, picture
 
 
 def test_grpc_is_traced_as_rest_is(cluster, otlp, picture):
-    answered = ask_grpc(
-        cluster.grpc_target,
-        cluster.model,
-        picture,
-        "What is it?",
-        ALWAYS_DIRECT,
-        4,
-        timeout_s=REQUEST_TIMEOUT_S,
-    )
+    with Client(f"grpc://{cluster.grpc_target}", model=cluster.model) as client:
+        answered = client.ask(
+            picture, "What is it?", max_tokens=4, timeout_s=REQUEST_TIMEOUT_S, **ALWAYS_DIRECT
+        )
     root = check_tree(otlp.wait(answered.trace_id, is_whole("direct")), "direct")
     assert root.parent_id == ""
 
