@@ -22,7 +22,14 @@ _DEFAULTS = {"seed": 0, "count": 1000}
 def open_records(
     name: str, problems: Problems | None = None, *, split: str = "", image_root: Path | None = None
 ) -> list[Record]:
-    """Read a data set.
+    """Read a whole data set; see `iter_records`."""
+    return list(iter_records(name, problems, split=split, image_root=image_root))
+
+
+def iter_records(
+    name: str, problems: Problems | None = None, *, split: str = "", image_root: Path | None = None
+) -> Iterator[Record]:
+    """Read a data set record by record.
 
     Args:
         name: See the module.
@@ -36,21 +43,26 @@ def open_records(
     """
     kind, _, rest = name.partition(":")
     if kind == _BUILTIN:
-        return list(_builtin(name))
-    skipped = Problems()
+        yield from _builtin(name)
+        return
     formats: dict[str, DataFormat] = {f: f for f in get_args(DataFormat)}
-    path = Path(rest if kind in formats else name)
+    path, skipped = Path(rest if kind in formats else name), Problems()
     found = read_records(
-        path, problems or skipped, formats.get(kind), split=split, image_root=image_root
+        path,
+        skipped if problems is None else problems,
+        formats.get(kind),
+        split=split,
+        image_root=image_root,
     )
-    records = []
     for record in found:
-        records.append(record)
-        if skipped.count:
-            break
+        _refuse(path, skipped)
+        yield record
+    _refuse(path, skipped)
+
+
+def _refuse(path: Path, skipped: Problems) -> None:
     if skipped.count:
         raise InvalidRequest(f"{path.name} holds a bad record: {skipped.first[0]}")
-    return records
 
 
 def _builtin(name: str) -> Iterator[Record]:

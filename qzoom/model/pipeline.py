@@ -129,7 +129,7 @@ class Pipeline:
             sizes_px = [(image.shape[1], image.shape[0]) for image in question.images]
             grids = [visual.grid for visual in own]
             prompt = self.gate.tokenize(question.conversation, grids, sizes_px)
-            inputs.append(PrefillInput(prompt, own))
+            inputs.append(PrefillInput(prompt, own, question.options.route == "auto"))
         return self.gate.run(inputs)
 
     def _propose(

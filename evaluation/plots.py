@@ -1,0 +1,89 @@
+"""Figures as pictures."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import matplotlib as mpl
+
+mpl.use("Agg")  # never a window
+
+import matplotlib.pyplot as plt
+
+from evaluation.pareto import Point
+from evaluation.summary import Summary
+from qzoom.metrics.intervals import Mean
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLOURS = {"base": "#5b6673", "auto": "#d1495b", "zoom": "#2e86ab", "oracle": "#66a182"}
+NAMES = {
+    "base": "base model",
+    "auto": "Q-Zoom, auto",
+    "zoom": "always zoom (SD-RPN)",
+    "oracle": "perfect gate",
+}
+
+
+def plot_bars(summaries: Sequence[Summary], path: Path) -> None:
+    """Draw accuracy with intervals and visual tokens, one bar for each mode."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    names = [s.mode for s in summaries]
+    colours = [COLOURS.get(s.kind, "#888888") for s in summaries]
+    _bars(left, names, [s.all for s in summaries], colours)
+    left.set_ylabel("score")
+    left.set_ylim(0, 1)
+    right.bar(names, [s.visual_tokens for s in summaries], color=colours)
+    right.set_ylabel("visual tokens a question")
+    for axes in (left, right):
+        axes.tick_params(axis="x", rotation=40)
+        axes.grid(axis="y", alpha=0.3)
+        axes.set_axisbelow(True)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def plot_pareto(panels: Mapping[str, Mapping[str, Sequence[Point]]], path: Path) -> None:
+    """Draw Fig. 8: accuracy over throughput, one panel for each domain, one curve for each kind.
+
+    Args:
+        panels: Domain -> kind -> points.
+        path: Picture to write.
+    """
+    count = len(panels)
+    figure, rows = plt.subplots(
+        1, count, figsize=(5.6 * count, 4.4), layout="constrained", squeeze=False
+    )
+    for axes, (domain, found) in zip(rows[0], panels.items(), strict=True):
+        for kind, points in found.items():
+            colour = COLOURS.get(kind, "#888888")
+            ordered = sorted(points, key=lambda p: p.speed)
+            heights = [p.accuracy.value for p in ordered]
+            spread = [
+                [p.accuracy.value - p.accuracy.low for p in ordered],
+                [p.accuracy.high - p.accuracy.value for p in ordered],
+            ]
+            axes.errorbar(
+                [p.speed for p in ordered], heights, yerr=spread, fmt="o-", color=colour,
+                capsize=3, label=NAMES.get(kind, kind), alpha=0.9,
+            )  # fmt: skip
+            for point in ordered:
+                axes.annotate(
+                    f"{point.visual_tokens:.0f}", (point.speed, point.accuracy.value),
+                    textcoords="offset points", xytext=(4, 6), fontsize=8, color=colour,
+                )  # fmt: skip
+        axes.set_xscale("log")
+        axes.set_xlabel("requests a CPU second (log); labels: mean visual tokens")
+        axes.set_ylabel("score")
+        axes.set_title("all questions" if domain == "all" else domain)
+        axes.grid(alpha=0.3, which="both")
+        axes.legend(frameon=False)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def _bars(axes: "Axes", names: Sequence[str], means: Sequence[Mean], colours: list[str]) -> None:
+    values = [m.value for m in means]
+    spread = [[m.value - m.low for m in means], [m.high - m.value for m in means]]
+    axes.bar(names, values, yerr=spread, color=colours, capsize=3)

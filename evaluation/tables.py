@@ -1,0 +1,101 @@
+"""Figures as a table for the terminal and for documents."""
+
+from collections.abc import Callable, Sequence
+
+from rich.table import Table
+
+from evaluation.summary import Summary
+from qzoom.metrics.intervals import Mean
+
+Row = tuple[str, Callable[[Summary], str]]
+
+
+def rows(summaries: Sequence[Summary]) -> list[list[tuple[str, list[str]]]]:
+    """Sections of rows, each with one cell for each summary; rows without any figure are left out.
+
+    Args:
+        summaries: The columns.
+    """
+    groups = sorted({group for s in summaries for group in s.groups})
+    domains = sorted({domain for s in summaries for domain in s.domains})
+    right: list[Row] = [("right, all", lambda s: interval(s.all))]
+    if len(groups) > 1:
+        right += [(f"right, {g}", _in_group(g)) for g in groups]
+    if len(domains) > 1:
+        right += [(f"right, {d}", _in_domain(d)) for d in domains]
+    looking: list[Row] = [
+        ("p(refine)", lambda s: number(s.p_refine)),
+        ("sent to zoom", lambda s: percent(s.zoom_share)),
+        ("detail sent to zoom", lambda s: percent(s.zoom_on_detail)),
+        ("rest kept direct", lambda s: percent(s.direct_on_coarse)),
+        ("evidence in box", lambda s: percent(s.box_recall)),
+        ("in a constant box", lambda s: share(s.constant_box_recall)),
+        ("box area", lambda s: percent(s.box_area)),
+    ]
+    cost: list[Row] = [
+        ("visual tokens", lambda s: f"{s.visual_tokens:.0f}"),
+        ("CPU ms a request", lambda s: "-" if s.cpu_ms is None else f"{s.cpu_ms.value:.1f}"),
+        ("requests a CPU s", lambda s: "-" if s.per_cpu_s is None else f"{s.per_cpu_s:.1f}"),
+        ("latency ms, p50 / p95", lambda s: latency(s.latency_ms)),
+        ("failed", lambda s: str(s.errors) if s.errors else "-"),
+    ]
+    sections = [[(name, [cell(s) for s in summaries]) for name, cell in part]
+                for part in (right, looking, cost)]  # fmt: skip
+    return [[row for row in part if set(row[1]) != {"-"}] for part in sections]
+
+
+def terminal_table(summaries: Sequence[Summary], title: str) -> Table:
+    """Build the table for a terminal: one column for each mode."""
+    table = Table(title=title)
+    table.add_column("")
+    for summary in summaries:
+        table.add_column(summary.mode, justify="right")
+    for section in rows(summaries):
+        for name, cells in section:
+            table.add_row(name, *cells)
+        table.add_section()
+    return table
+
+
+def markdown_table(summaries: Sequence[Summary]) -> str:
+    """Build the table for a document."""
+    lines = [
+        "| | " + " | ".join(s.mode for s in summaries) + " |",
+        "|---|" + "---|" * len(summaries),
+    ]
+    for section in rows(summaries):
+        lines += [f"| {name} | " + " | ".join(cells) + " |" for name, cells in section]
+    return "\n".join(lines) + "\n"
+
+
+def interval(mean: Mean | None) -> str:
+    """Three digits, with the interval in two."""
+    return "-" if mean is None else f"{mean.value:.3f} ({mean.low:.2f}-{mean.high:.2f})"
+
+
+def percent(mean: Mean | None) -> str:
+    """Percent of a mean."""
+    return "-" if mean is None else share(mean.value)
+
+
+def share(value: float | None) -> str:
+    """Percent of a share."""
+    return "-" if value is None else f"{100 * value:.1f} %"
+
+
+def latency(ms: tuple[float, float] | None) -> str:
+    """Median and 95th percentile."""
+    return "-" if ms is None else f"{ms[0]:.0f} / {ms[1]:.0f}"
+
+
+def number(mean: Mean | None) -> str:
+    """Two digits of a mean."""
+    return "-" if mean is None else f"{mean.value:.2f}"
+
+
+def _in_group(group: str) -> Callable[[Summary], str]:
+    return lambda s: interval(s.groups.get(group))
+
+
+def _in_domain(domain: str) -> Callable[[Summary], str]:
+    return lambda s: interval(s.domains.get(domain))
