@@ -29,7 +29,7 @@ app.command("pareto")(pareto.pareto)
 
 
 @app.callback()
-def evaluate(  # noqa: PLR0913, PLR0917 -- one argument for each option
+def evaluate(
     ctx: typer.Context,
     model: Annotated[
         Path | None, typer.Option(help="Checkpoint folder; the built-in model if not given.")

@@ -5,6 +5,7 @@ import typer
 from cli import (
     ask,
     bench,
+    calibrate,
     convert,
     data,
     demo,
@@ -34,6 +35,7 @@ app.command()(demo.demo)
 app.command()(trace.trace)
 app.command()(doctor.doctor)
 app.add_typer(evaluate.app, name="evaluate")
+app.command()(calibrate.calibrate)
 app.command()(convert.convert)
 app.command()(verify.verify)
 app.command()(version.version)

@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 
 from evaluation.pareto import Point
 from evaluation.summary import Summary
+from qzoom.contracts.calibration import Calibration
 from qzoom.metrics.intervals import Mean
 
 if TYPE_CHECKING:
@@ -79,6 +80,32 @@ def plot_pareto(panels: Mapping[str, Mapping[str, Sequence[Point]]], path: Path)
         axes.set_title("all questions" if domain == "all" else domain)
         axes.grid(alpha=0.3, which="both")
         axes.legend(frameon=False)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def plot_calibration(found: Calibration, path: Path) -> None:
+    """Draw accuracy and share of zoomed questions over tau_gate, the chosen point marked."""
+    figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
+    taus = [p.tau_gate for p in found.gate_curve]
+    axes.plot(taus, [p.accuracy for p in found.gate_curve], color=COLOURS["auto"], label="score")
+    axes.fill_between(
+        taus, [p.low for p in found.gate_curve], [p.high for p in found.gate_curve],
+        color=COLOURS["auto"], alpha=0.2, linewidth=0,
+    )  # fmt: skip
+    zoomed = [p.zoom_share for p in found.gate_curve]
+    axes.plot(
+        taus, zoomed, color=COLOURS["base"], linestyle="--", label="share of zoomed questions"
+    )
+    axes.axvline(found.tau_gate, color="#222222", linewidth=1)
+    axes.annotate(
+        f"chosen {found.tau_gate:.3g}", (found.tau_gate, 0.02), xytext=(4, 0),
+        textcoords="offset points",
+    )  # fmt: skip
+    axes.set_xlabel("tau_gate")
+    axes.set_ylim(0, 1)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
     figure.savefig(path, dpi=130)
     plt.close(figure)
 
