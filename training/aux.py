@@ -70,7 +70,7 @@ def aux_labels(scene: Scene, view_px: tuple[float, float, float, float], grid: G
                 chars[r, c] = order[r // SLOT_ROWS, c // SLOT_COLS, index] = label
         x0, x1 = ((v - view_px[0]) * sx for v in (item.icon_px[0], item.icon_px[2]))
         y0, y1 = ((v - view_px[1]) * sy for v in (item.icon_px[1], item.icon_px[3]))
-        if not (0 <= (x0 + x1) / 2 < cols and 0 <= (y0 + y1) / 2 < rows):
+        if not item.shape or not (0 <= (x0 + x1) / 2 < cols and 0 <= (y0 + y1) / 2 < rows):
             continue
         # The token of the icon's centre, and those whose own centre it covers.
         left, right = min(round(x0), int((x0 + x1) / 2)), max(round(x1), int((x0 + x1) / 2) + 1)

@@ -6,6 +6,7 @@ import json
 import logging
 import random
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from qzoom.data.splits import scene_seed
 from training.aux import AuxHead
-from training.batch import Batch, Forward, batch_views, collate
+from training.batch import Batch, Forward, VisionBatch, batch_views, collate
 from training.checkpoint import load_state, save_state
 from training.clock import Clock
 from training.layout import IGNORE, Prompts
@@ -23,6 +24,7 @@ from training.measure import group_rates, validate
 from training.model_config import base_config, new_model
 from training.modes import Mode, Sample, make_sample
 from training.optim import build_optimizers, set_lr
+from training.pages import page_view
 from training.pixels import CELL
 from training.pointing import Pointers
 from training.recipe import BaseRecipe, Phase, Recipe
@@ -102,7 +104,7 @@ class BaseTrainer:
             mode = self._choose_mode(phase)
             set_lr(self.optimizers, lr)
             losses.append(self.train_step(mode, phase))
-            pictures += self.plan.batch[mode]
+            pictures += self.plan.batch.get(mode, phase.pages)
             self.step += 1
             if self.step % LOG_EVERY_STEPS == 0:
                 rate = pictures / (time.monotonic() - since)
@@ -119,21 +121,26 @@ class BaseTrainer:
 
     def train_step(self, mode: Mode, phase: Phase) -> float:
         """One optimizer step on fresh pictures of one mode; returns the loss."""
-        samples = self._samples(mode, 0, self.plan.batch[mode])
+        if mode == "page":
+            return self.update(phase.aux_weight * self._aux_loss([], [], phase), mode)
+        samples = self._samples(mode, self.plan.batch[mode])
         batch = collate(samples, self.prompts, self.window_cells)
         visual = [self.forward.visual_tokens(group) for group in batch.vision]
         loss = torch.zeros(())
         if phase.aux_weight:
-            loss = phase.aux_weight * self._aux_loss(batch, visual, phase)
+            loss = phase.aux_weight * self._aux_loss(batch.vision, visual, phase)
         if phase.answers:
             loss = loss + self._answer_loss(batch, torch.cat(visual), phase.pointing_weight)
         return self.update(loss, mode)
 
-    def _aux_loss(self, batch: Batch, visual: list[Tensor], phase: Phase) -> Tensor:
-        seen = list(zip(visual, batch.vision, strict=True))
-        if phase.extra_pictures:
-            extra = self._samples("zoom", len(batch.samples), phase.extra_pictures)
-            views = [view for sample in extra for view in sample.views]
+    def _aux_loss(
+        self, groups: Sequence[VisionBatch], visual: Sequence[Tensor], phase: Phase
+    ) -> Tensor:
+        """What do the visual tokens show? Mean over those of the samples and of extra pages."""
+        seen = list(zip(visual, groups, strict=True))
+        if phase.pages:
+            first = scene_seed("train", self.step * _SEEDS_PER_STEP)
+            views = [page_view(first + index) for index in range(phase.pages)]
             group = batch_views(views, self.window_cells)
             seen.append((self.forward.visual_tokens(group), group))
         total = sum(len(tokens) for tokens, _ in seen)
@@ -173,9 +180,9 @@ class BaseTrainer:
             optimizer.zero_grad(set_to_none=True)
         return value
 
-    def _samples(self, mode: Mode, first: int, count: int) -> list[Sample]:
-        """Fresh samples of this step: numbers first..first+count-1."""
-        start = self.step * _SEEDS_PER_STEP + first
+    def _samples(self, mode: Mode, count: int) -> list[Sample]:
+        """Fresh samples of this step."""
+        start = self.step * _SEEDS_PER_STEP
         return [
             make_sample(
                 scene_seed("train", start + i), mode, self.prompts, self.recipe.budgets, plain=False

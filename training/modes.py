@@ -7,6 +7,7 @@ ask     the same with questions that it cannot answer too   direct (gate and RPN
 zoom    the same, with crops on the coarse grid             zoom
 half    a full scene at a budget between coarse and native  direct
 full    a full scene at native size                         direct
+page    characters only, for the vision tower alone         none (training/pages.py)
 """
 
 import random
@@ -26,7 +27,7 @@ from training.boxes import contains, evidence_cells, proposed_cells, random_cell
 from training.layout import Prompts, Tree
 from training.pixels import CELL, Grid, patches, token_grid
 
-Mode = Literal["item", "small", "coarse", "ask", "zoom", "half", "full"]
+Mode = Literal["item", "small", "coarse", "ask", "zoom", "half", "full", "page"]
 
 HALF_TOKENS = (49, 64, 81, 100, 121, 144, 169, 196, 225)
 """Budgets of the layout "half"."""

@@ -31,9 +31,9 @@ class Phase:
     """Weight of the auxiliary vision loss."""
     order_weight: float = 1.0
     """Weight, within it, of each character's place in its code."""
-    extra_pictures: int = 0
-    """More pictures a step, layout "zoom", that only the auxiliary loss sees: cheap, and what a
-    token shows limits what can be read from it."""
+    pages: int = 0
+    """Pages of print a step (training/pages.py), which only the auxiliary loss sees: cheap, and
+    what a token shows limits what can be read from it."""
     pointing_weight: float = 0.0
     """Weight of the loss that teaches words which name an item to look at it."""
     answers: bool = True

@@ -32,6 +32,8 @@ def render(scene: Scene) -> Image.Image:
     _draw_background(draw, rng, scene)
     for item in scene.items:
         x0, y0, x1, _ = (int(v) for v in item.icon_px)
+        if not item.shape:
+            continue
         mask = icon_mask(item.shape, max(4, x1 - x0))
         shade = tuple(max(0, min(255, v + rng.randint(-12, 12))) for v in COLOURS[item.colour])
         image.paste(shade, (x0, y0), mask)

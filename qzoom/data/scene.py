@@ -27,6 +27,7 @@ class Item:
     """One icon with its printed code."""
 
     shape: str
+    """One of `vocabulary.SHAPES`; "" for a code without icon."""
     colour: str
     cell: tuple[int, int]
     """(row, column) in the 3 x 3 layout."""

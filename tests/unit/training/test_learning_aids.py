@@ -1,5 +1,6 @@
 """What helps the base to learn: optimizer, auxiliary head, pointing, and layouts."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -9,6 +10,7 @@ from training.batch import collate
 from training.layout import Prompts
 from training.modes import READABLE_PX, Budgets, make_sample
 from training.muon import Muon
+from training.pages import page_view, sample_page
 from training.pixels import CELL
 from training.pointing import Pointers, touched_cells
 from training.tokenizer import build_tokenizer
@@ -93,3 +95,14 @@ def test_small_print_is_asked_for_only_where_it_can_be_read(prompts):
             asked[readable] += sum(q.needs_detail for q in sample.asked.values())
     assert asked[True] > 0
     assert asked[False] == 0
+
+
+def test_a_page_teaches_many_characters():
+    page, scene = page_view(4), sample_page(4)
+    printed = sum(len(item.code) for item in scene.items)
+    assert printed > 20
+    assert (page.aux.chars != 0).sum() == printed
+    assert (page.aux.order != 0).sum() == printed, "two codes share a place in one token"
+    assert not page.aux.shapes.any()
+    again = page_view(4)
+    np.testing.assert_array_equal(again.patches, page.patches)
