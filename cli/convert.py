@@ -20,16 +20,26 @@ def convert(
         PresetName | None,
         typer.Option(help="Variant of the method; `released` for published checkpoints."),
     ] = None,
+    parts: Annotated[
+        list[Path] | None,
+        typer.Option("--with", help="Run of a trained stage (`qzoom train`) to put in; repeat."),
+    ] = None,
 ) -> None:
-    """Convert a checkpoint once, so that plain transformers opens it too.
+    """Convert a checkpoint once, so that plain transformers opens it too; put trained stages in.
 
     Needs no more memory than the largest file that it writes, at most 4 GiB. Doing it again
     changes nothing.
     """
-    from qzoom.model.loading import CheckpointError
+    from qzoom.model.loading import CheckpointError, open_checkpoint
     from qzoom.model.loading.convert import convert as convert_folder
 
     try:
+        if parts:
+            from training.stages.parts import merge
+
+            merge(open_checkpoint(source, preset.value if preset else None, base), parts, target)
+            out.print(f"wrote {target}", highlight=False)
+            return
         is_new = convert_folder(source, target, preset=preset.value if preset else None, base=base)
     except (CheckpointError, OSError) as error:
         raise Failure(str(error)) from error

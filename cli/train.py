@@ -10,10 +10,13 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.pretty import pprint
 
+from cli import stages
+
 if TYPE_CHECKING:
     from training.recipe import Recipe
 
 app = typer.Typer(help="Train a model, stage by stage.", no_args_is_help=True)
+app.command()(stages.rpn)
 _console = Console()
 
 RecipeOption = Annotated[str, typer.Option(help="Name of a recipe, or path of a YAML file.")]
@@ -51,21 +54,6 @@ def base(
         plan = dataclasses.replace(plan, base=changed)
     pprint(plan, console=_console)
     trainer = BaseTrainer(plan, folder / "base")
-    if resume:
-        trainer.resume()
-    trainer.run()
-
-
-@app.command()
-def rpn(
-    recipe: RecipeOption = "built-in", out: OutOption = None, resume: ResumeOption = False
-) -> None:
-    """Train the region proposal branch on a trained base."""
-    from training.rpn import RpnTrainer
-
-    plan, folder = _open(recipe, out)
-    pprint(plan.rpn, console=_console)
-    trainer = RpnTrainer(plan, folder / "base", folder / "rpn")
     if resume:
         trainer.resume()
     trainer.run()

@@ -215,13 +215,7 @@ class RegionProposer(nn.Module):
         return tuple(maps)
 
     def _scores(self, q_HE: Tensor, k_KVE: Tensor) -> Tensor:
-        """Average the heads' dot products (Eq. 5); heads that share a key see the same one."""
-        k_HVE = k_KVE.repeat_interleave(len(q_HE) // len(k_KVE), dim=0)
-        scores_HV = torch.einsum("he,hve->hv", q_HE, k_HVE)
-        if not self.config.rpn_multi_head:
-            return scores_HV.sum(dim=0)
-        scale = q_HE.shape[-1] ** -0.5 if self.config.rpn_scale else 1.0
-        return scores_HV.mean(dim=0) * scale
+        return cell_scores(self.config, q_HE[:, None], k_KVE)[0]
 
     def _keep(self, span: ImageSpan, hidden_TD: Tensor, rope: Rope | None, k_KVE: Tensor) -> Tensor:
         """Mark the cells that are no attention sinks."""
@@ -243,6 +237,25 @@ class RegionProposer(nn.Module):
         if not by_peak:
             return RpnOutput(None, tau, None, 0, maps)
         return RpnOutput(None, tau, by_peak[0].smoothed, by_peak[0].span.image, maps)
+
+
+def cell_scores(config: QZoomConfig, q_HQE: Tensor, k_KVE: Tensor) -> Tensor:
+    """Average the heads' dot products (Eq. 5); heads that share a key see the same one.
+
+    Args:
+        config: How they are averaged and scaled.
+        q_HQE: Of the last tokens of Q queries about one picture.
+        k_KVE: Of its visual tokens.
+
+    Returns:
+        logits_QV: Before the sigmoid.
+    """
+    k_HVE = k_KVE.repeat_interleave(len(q_HQE) // len(k_KVE), dim=0)
+    scores_HQV = torch.einsum("hqe,hve->hqv", q_HQE, k_HVE)
+    if not config.rpn_multi_head:
+        return scores_HQV.sum(dim=0)
+    scale = q_HQE.shape[-1] ** -0.5 if config.rpn_scale else 1.0
+    return scores_HQV.mean(dim=0) * scale
 
 
 def _rows(rope: Rope | None, at: slice) -> Rope | None:

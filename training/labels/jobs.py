@@ -1,7 +1,7 @@
 """Label jobs: plain data that any process can be given, and the worker that does a part of it."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -90,7 +90,7 @@ class RegionLabelJob:
     mode: Mode = "textual"
     heads: Heads | None = None
     use_answers: bool = False
-    machine: Machine = Machine()
+    machine: Machine = field(default_factory=Machine)
 
     def region_job(self) -> RegionJob:
         """The attention that is taken.

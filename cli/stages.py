@@ -1,0 +1,94 @@
+"""`qzoom train rpn | gate | post-sft`: stages on a checkpoint folder and label folders."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.pretty import pprint
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from cli.console import err, out
+from cli.label import (
+    DEFAULT_RECIPE,
+    DeviceOption,
+    DTypeName,
+    DTypeOption,
+    RecipeOption,
+    SetOption,
+    ThreadsOption,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from training.stages.loop import Progress as Step
+    from training.stages.run import StageRun
+
+ModelArg = Annotated[Path, typer.Argument(help="Checkpoint folder of the base model.")]
+LabelsArg = Annotated[list[Path], typer.Argument(help="Label folders, then the run's folder.")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")]
+DataOption = Annotated[
+    str | None, typer.Option(help="Data set, if it is no longer where the labels say.")
+]
+
+
+def rpn(
+    model: ModelArg,
+    labels: LabelsArg,
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    resume: ResumeOption = False,
+    data: DataOption = None,
+    continue_rpn: Annotated[
+        bool, typer.Option(help="Start from the model's RPN, not from its layers (stage 2.5).")
+    ] = False,
+    changes: SetOption = None,
+    device: DeviceOption = "cpu",
+    dtype: DTypeOption = DTypeName.FLOAT32,
+    threads: ThreadsOption = 1,
+) -> None:
+    """Train the region proposal network on labels of `qzoom label rpn`: MODEL LABELS... RUN."""
+    from training.labels.jobs import Machine
+    from training.stages.recipe import load_stage_recipe
+    from training.stages.run import StageRun, train_rpn
+
+    *folders, run_folder = _split(labels)
+    run = StageRun(
+        model=model,
+        labels=folders,
+        out=run_folder,
+        recipe=load_stage_recipe(recipe, changes or ()),
+        resume=resume,
+        data=data,
+        machine=Machine(device=device, dtype=dtype.value, threads=threads),
+        continue_rpn=continue_rpn,
+    )
+    pprint(run.recipe.rpn, console=err)
+    _show(run, train_rpn)
+
+
+def _split(folders: list[Path]) -> list[Path]:
+    if len(folders) < 2:
+        raise typer.BadParameter("give at least one label folder and the run's folder")
+    return folders
+
+
+def _show(run: "StageRun", train: "Callable[[StageRun, Callable[[Step], None]], None]") -> None:
+    columns = ("loss {task.fields[loss]:.4f}", "{task.fields[rate]:.1f}/s", "{task.fields[eta]}")
+    with Progress(
+        BarColumn(), MofNCompleteColumn(), *(TextColumn(c) for c in columns), console=err
+    ) as bar:
+        task = bar.add_task("", total=None, loss=float("nan"), rate=0.0, eta="")
+
+        def on_step(step: "Step") -> None:
+            minutes, seconds = divmod(round(step.eta_s), 60)
+            bar.update(
+                task,
+                completed=step.step,
+                total=step.steps,
+                loss=step.loss,
+                rate=step.samples,
+                eta=f"{minutes}:{seconds:02} left",
+            )
+
+        train(run, on_step)
+    out.print(f"{run.out / 'part'}; put together with: qzoom convert MODEL TARGET --with {run.out}")

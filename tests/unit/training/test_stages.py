@@ -1,0 +1,240 @@
+"""Training on tiny random models: the trained branch is the served one, a kill changes nothing."""
+
+import csv
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from qzoom.data.records import open_records
+from qzoom.errors import InvalidRequest
+from qzoom.model.loading import open_checkpoint
+from qzoom.model.prefill import PrefillGate, PrefillInput
+from qzoom.model.rpn import RegionProposer, RpnInput
+from tests.unit.training.conftest import FAMILIES
+from training.labels.jobs import RegionLabelJob, run_here
+from training.labels.rpn import read_samples
+from training.labels.shards import LabelFolder, group_pictures
+from training.stages.branches import RpnBranch
+from training.stages.curve import read_curve
+from training.stages.parts import merge
+from training.stages.pieces import MAX_FILE_BYTES, read_pieces, write_pieces
+from training.stages.recipe import load_stage_recipe
+from training.stages.run import StageRun, train_rpn, without_branches
+from training.stages.states import FrozenLower
+
+ROOT = Path(__file__).parents[3]
+
+
+def recipe(family, *changes):
+    values = [f"family={family}", "num_layers=6", "rpn.steps=6", "rpn.batch=4", "gate.steps=6"]
+    values += ["gate.batch=4", "region_labels.max_new_tokens=4", "region_labels.max_tokens=16"]
+    values += ["gate_labels.budgets=[4, 9, 16]", "gate_labels.max_new_tokens=4"]
+    method = {"split_layer": 3, "gate_depth": 2, "rpn_depth": 2}
+    if family == "llava":
+        values += ["region_labels.max_tokens=null"]
+    else:
+        method |= {"coarse_min_tokens": 4, "coarse_max_tokens": 16}
+        method |= {"roi_min_tokens": 4, "roi_max_tokens": 16}
+    return load_stage_recipe("built-in-stages", [*values, f"method={json.dumps(method)}", *changes])
+
+
+@pytest.fixture(scope="session")
+def data(records) -> str:
+    file = records[0].picture.path.parent / "data.jsonl"
+    lines = [
+        {"id": r.id, "image": r.picture.path.name, "question": r.question, "answer": r.answers[0]}
+        for r in records
+    ]
+    # A dialogue: its second turn continues the first.
+    lines.append({**lines[0], "id": "turn", "question": "And?"})
+    lines[-1]["history"] = [[lines[0]["question"], lines[0]["answer"]]]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return str(file)
+
+
+@pytest.fixture(scope="session")
+def labels(checkpoints, data, tmp_path_factory) -> dict[str, Path]:
+    folders = {}
+    for family in FAMILIES:
+        folders[family] = tmp_path_factory.mktemp(f"labels-{family}") / "labels"
+        job = RegionLabelJob(
+            model=checkpoints[family],
+            data=data,
+            out=folders[family],
+            recipe=recipe(family),
+            heads={3: [0, 2], 4: []},
+        )
+        assert list(run_here(job))[-1] == (1, 1)
+    return folders
+
+
+def run_of(checkpoints, labels, family, out, *changes, **values):
+    return StageRun(
+        model=checkpoints[family],
+        labels=[labels[family]],
+        out=out,
+        recipe=recipe(family, *changes),
+        **values,
+    )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_trained_rpn_is_the_served_one(checkpoints, labels, records, family, tmp_path):
+    """Last training logits, recomputed by the stage that serves, from the merged folder."""
+    run = run_of(checkpoints, labels, family, tmp_path / "run")
+    train_rpn(run)
+    base = open_checkpoint(checkpoints[family])
+    merge(base, [tmp_path / "run"], tmp_path / "model")
+    merged = open_checkpoint(tmp_path / "model")
+    assert merged.qzoom.has_rpn
+    assert not merged.qzoom.has_gate
+    group = [r for r in records if r.picture.key == records[0].picture.key]
+    pixels = group[0].picture.load()
+    frozen = FrozenLower.load(without_branches(merged))
+    states = frozen.states(pixels, group)
+    branch = RpnBranch(merged, device=torch.device("cpu"), from_rpn=True)
+    with torch.no_grad():
+        [logits] = branch(frozen.pack([(states, [2, 0])]))
+    gate, rpn = PrefillGate.load(merged), RegionProposer.load(merged)
+    encoder = frozen._encoder
+    [visual] = encoder.encode([encoder.prepare_coarse(pixels)])
+    for row, number in enumerate([2, 0]):
+        size = (pixels.shape[1], pixels.shape[0])
+        prompt = gate.tokenize(group[number].conversation(), [visual.grid], [size])
+        [output] = gate.run([PrefillInput(prompt, [visual])])
+        [found] = rpn.run([RpnInput(output.state)])
+        np.testing.assert_allclose(found.maps[0].logits.ravel(), logits[row], atol=2e-4)
+    stored = base.tensors(["model.language_model.layers.3.self_attn.q_proj.weight"])
+    trained = merged.tensors(["qzoom.rpn.layers.0.self_attn.q_proj.weight"])
+    moved = [a - b for a, b in zip(trained.values(), stored.values(), strict=True)]
+    assert 0 < float(moved[0].abs().max()) < 0.1  # started at layer B+1, and was trained
+    for name in base.locations:
+        torch.testing.assert_close(base.tensors([name]), merged.tensors([name]), rtol=0, atol=0)
+
+
+def losses(folder):
+    return [float(row[1]) for row in read_curve(folder)]
+
+
+def test_accumulation_and_recomputation_change_nothing(checkpoints, labels, tmp_path):
+    train_rpn(run_of(checkpoints, labels, "qwen3_vl", tmp_path / "a"))
+    changes = ("rpn.micro_batch=1", "rpn.recompute=true", "rpn.cache_mb=0")
+    train_rpn(run_of(checkpoints, labels, "qwen3_vl", tmp_path / "b", *changes))
+    np.testing.assert_allclose(losses(tmp_path / "a"), losses(tmp_path / "b"), rtol=1e-4)
+    assert losses(tmp_path / "a")[-1] < losses(tmp_path / "a")[0]
+    assert (tmp_path / "a" / "curve.png").stat().st_size > 1000
+
+
+def test_a_killed_run_goes_on_along_the_same_curve(checkpoints, labels, tmp_path):
+    """SIGKILL in the middle of real work, twice."""
+    changes = ["rpn.steps=40", "rpn.checkpoint_minutes=0.0001"]
+    whole = run_of(checkpoints, labels, "qwen2_5_vl", tmp_path / "whole", *changes)
+    train_rpn(whole)
+    killed = dataclasses.replace(whole, out=tmp_path / "killed", resume=True)
+    (tmp_path / "run.json").write_text(
+        json.dumps([str(killed.model), [str(p) for p in killed.labels], str(killed.out)])
+    )
+    script = (
+        "import json, sys\n"
+        "from pathlib import Path\n"
+        "from training.stages.recipe import StageRecipe\n"
+        "from training.stages.run import StageRun, train_rpn\n"
+        "model, labels, out = json.loads(Path(sys.argv[1]).read_text())\n"
+        "recipe = StageRecipe.model_validate_json(Path(sys.argv[2]).read_text())\n"
+        "run = StageRun(model=Path(model), labels=[Path(p) for p in labels], out=Path(out),\n"
+        "               recipe=recipe, resume=True)\n"
+        "train_rpn(run)\n"
+    )
+    (tmp_path / "recipe.json").write_text(whole.recipe.model_dump_json())
+    command = [sys.executable, "-c", script, tmp_path / "run.json", tmp_path / "recipe.json"]
+    curve = killed.out / "curve.csv"
+    for rows in (8, 20):
+        process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        deadline = time.monotonic() + 200
+        while not (curve.is_file() and len(curve.read_text().splitlines()) > rows):
+            assert process.poll() is None, "ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    train_rpn(killed)
+    with curve.open() as file:
+        assert [int(row["step"]) for row in csv.DictReader(file)] == list(range(1, 41))
+    assert losses(killed.out) == losses(whole.out)
+    for (name, a), (_, b) in zip(
+        read_pieces(killed.out / "part" / "tensors"),
+        read_pieces(whole.out / "part" / "tensors"),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, rtol=0, atol=0, msg=name)
+
+
+def test_another_run_is_not_resumed(checkpoints, labels, tmp_path):
+    train_rpn(run_of(checkpoints, labels, "qwen2_5_vl", tmp_path))
+    with pytest.raises(InvalidRequest, match="--resume"):
+        train_rpn(run_of(checkpoints, labels, "qwen2_5_vl", tmp_path))
+    changed = run_of(checkpoints, labels, "qwen2_5_vl", tmp_path, "rpn.lr=0.1", resume=True)
+    with pytest.raises(InvalidRequest, match=r"plan\.lr = 0\.001, asked for is 0\.1"):
+        train_rpn(changed)
+
+
+def test_labels_of_another_model_are_refused(checkpoints, labels, tmp_path):
+    run = run_of(checkpoints, labels, "qwen2_5_vl", tmp_path)
+    with pytest.raises(InvalidRequest, match="base_revision is"):
+        train_rpn(dataclasses.replace(run, labels=[labels["llava"]]))
+
+
+def test_a_dialogue_is_run_once(checkpoints, data):
+    group = group_pictures(open_records(data))[0]
+    frozen = FrozenLower.load(without_branches(open_checkpoint(checkpoints["qwen2_5_vl"])))
+    pixels = group[0].picture.load()
+    states = frozen.states(pixels, group)
+    assert len(group) == 4
+    assert len(states.tails) == 3
+    first, last = states.queries[0], states.queries[3]
+    assert first[0] == last[0]
+    assert first[1] < last[1]
+    alone = frozen.states(pixels, group[:1])
+    branch, row = first
+    torch.testing.assert_close(states.tails[branch][row], alone.tails[0][-1], rtol=1e-4, atol=1e-5)
+
+
+def test_labels_resume_and_state_their_job(checkpoints, data, labels):
+    folder = LabelFolder.open(labels["qwen2_5_vl"])
+    samples = list(read_samples(folder))
+    assert {s.id for s in samples} >= {"0-0", "2-1"}
+    assert all(s.evidence.attention.sum() <= 1.01 for s in samples)
+    job = RegionLabelJob(
+        model=checkpoints["qwen2_5_vl"],
+        data=data,
+        out=labels["qwen2_5_vl"],
+        recipe=recipe("qwen2_5_vl"),
+        heads={3: [0]},
+    )
+    with pytest.raises(InvalidRequest, match=r"heads = .* asked for is"):
+        list(run_here(job))
+    with pytest.raises(InvalidRequest, match="head 9 of layer 3"):
+        list(run_here(dataclasses.replace(job, heads={3: [9]})))
+
+
+def test_tensors_of_any_size_go_into_small_files(tmp_path):
+    tensors = {
+        "large": torch.randn(3, 2_000_003),
+        "small": torch.arange(5, dtype=torch.bfloat16),
+        "scalar": torch.tensor(3.0),
+    }
+    write_pieces(tmp_path / "x", tensors)
+    files = list((tmp_path / "x").glob("*.safetensors"))
+    assert len(files) == 2
+    assert max(f.stat().st_size for f in files) <= MAX_FILE_BYTES
+    for name, tensor in read_pieces(tmp_path / "x"):
+        torch.testing.assert_close(tensor, tensors[name], rtol=0, atol=0)

@@ -1,0 +1,78 @@
+"""Run a stage from its folders: checks first, then training, then the part that it leaves."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from qzoom.model.loading import Checkpoint
+from training.labels.jobs import Machine
+from training.stages.branches import RpnBranch
+from training.stages.loop import Progress, train
+from training.stages.parts import write_part
+from training.stages.recipe import StageRecipe
+from training.stages.rpn import RpnTask, read_rpn_data
+from training.stages.setup import open_for_stage
+from training.stages.states import FrozenLower
+
+OnStep = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageRun:
+    """One `qzoom train` command: plain data, so that any process can be given it.
+
+    Attributes:
+        model: Checkpoint folder.
+        labels: Label folders.
+        out: Run folder.
+        recipe: How.
+        resume: Go on from the latest checkpoint.
+        data: Replaces the data set that the labels name.
+        machine: Where to compute.
+        continue_rpn: Start the RPN from the checkpoint's instead of its layers (stage 2.5).
+    """
+
+    model: Path
+    labels: Sequence[Path]
+    out: Path
+    recipe: StageRecipe
+    resume: bool = False
+    data: str | None = None
+    machine: Machine = field(default_factory=Machine)
+    continue_rpn: bool = False
+
+
+def train_rpn(run: StageRun, on_step: OnStep = lambda _: None) -> None:
+    """`qzoom train rpn`.
+
+    Raises:
+        InvalidRequest: If model, recipe, labels and data do not fit, before any work.
+    """
+    device, dtype = run.machine.prepare()
+    plan, recipe = run.recipe.rpn, run.recipe
+    checkpoint = open_for_stage(run.model, recipe)
+    data, about = read_rpn_data(run.labels, checkpoint, run.data)
+    branch = RpnBranch(
+        checkpoint, device=device, from_rpn=run.continue_rpn, recompute=plan.recompute
+    )
+    frozen = FrozenLower.load(
+        without_branches(checkpoint), device=device, dtype=dtype, suffix=recipe.suffix
+    )
+    rules = recipe.region_labels.rules
+    task = RpnTask(branch, frozen, data, rules, plan.cache_mb)
+    about |= {"rules": rules.to_dict(), "continue_rpn": run.continue_rpn}
+    train(task, plan, run.out, about=about, device=device, resume=run.resume, on_step=on_step)
+    finished = dataclasses.replace(checkpoint.qzoom, has_rpn=True)
+    write_part(
+        run.out / "part",
+        task.name,
+        dataclasses.replace(checkpoint, qzoom=finished),
+        task.parameters,
+    )
+
+
+def without_branches(checkpoint: Checkpoint) -> Checkpoint:
+    """The same base with neither gate nor RPN."""
+    qzoom = dataclasses.replace(checkpoint.qzoom, has_gate=False, has_rpn=False)
+    return dataclasses.replace(checkpoint, qzoom=qzoom)
