@@ -6,7 +6,7 @@ QZOOM := $(VENV)/bin/qzoom
 PACKAGES := qzoom services gateway training evaluation cli deploy benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help env env-dev demo serve test test-all check fmt proto train evaluate bench clean
+.PHONY: help env env-dev demo serve test test-all check fmt proto docs train evaluate bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -53,6 +53,10 @@ fmt: env-dev  ## format and mend what can be mended
 proto: env-dev  ## regenerate qzoom/pb from proto/
 	$(PY) -m grpc_tools.protoc -I qzoom/pb=proto --python_out=. --pyi_out=. --grpc_python_out=. \
 		$(patsubst proto/%,qzoom/pb/%,$(wildcard proto/*.proto))
+
+docs: env-dev  ## regenerate what is generated: parts of docs/api.md, the playground's pictures
+	$(PY) scripts/api_document.py
+	$(PY) scripts/web_examples.py
 
 train: env  ## train the built-in model from nothing (resumes where it was stopped)
 	@$(QZOOM) train all --recipe built-in --resume

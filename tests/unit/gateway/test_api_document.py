@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,11 @@ def rows(title: str) -> list[list[str]]:
 
 def named(cell: str) -> set[str]:
     return set(re.findall(r"`(\w+)`", cell))
+
+
+def test_the_generated_parts_are_up_to_date():
+    script = runpy.run_path(str(ROOT / "scripts" / "api_document.py"))
+    assert script["write"](TEXT) == TEXT, "run scripts/api_document.py"
 
 
 def test_every_field_of_openai_is_in_the_table():
