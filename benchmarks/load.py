@@ -1,105 +1,160 @@
-"""How does a running server behave under load? Clients that ask, wait for the answer, ask again.
+"""How does a running server behave under load? Arrivals that do not wait for answers.
 
-Works against any OpenAI-compatible server, so that ours can be compared with others.
+Open loop: requests arrive at random, as from many independent people, whether the server keeps up
+or not. Works against any OpenAI-compatible server, so that ours can be compared with others.
 """
 
 import asyncio
-import base64
-import json
+import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import httpx
+import numpy as np
 
-REQUEST_TIMEOUT_S = 120.0
+from benchmarks.clients import Interface, Item, Sample, open_client
+from benchmarks.servers.launch import Endpoint
+from qzoom.metrics.match import exact_match
+
+MAX_IN_FLIGHT = 512
+"""Beyond this the generator counts arrivals as failed: the server has long lost."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One answered or failed request.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """One server at one rate.
 
     Attributes:
-        ttft_s: Seconds to the first token; None if none came.
-        total_s: Seconds to the end.
-        num_tokens: Chunks of text that arrived.
-        error: What went wrong, None if nothing did.
+        server: Its name.
+        interface: `rest` or `grpc`.
+        rate: Requests per second that arrived on average.
+        seconds: From the first arrival to the last answer.
+        samples: One per request.
+        items: What they asked.
+        slo_s: Within which an answer must be complete to count.
     """
 
-    ttft_s: float | None
-    total_s: float
-    num_tokens: int
-    error: str | None
+    server: str
+    interface: Interface
+    rate: float
+    seconds: float
+    samples: Sequence[Sample]
+    items: Sequence[Item]
+    slo_s: float
+
+    @property
+    def answered(self) -> list[Sample]:
+        """Requests without an error."""
+        return [sample for sample in self.samples if sample.error is None]
+
+    @property
+    def throughput(self) -> float:
+        """Answers per second."""
+        return len(self.answered) / self.seconds
+
+    @property
+    def goodput(self) -> float:
+        """Answers per second that were complete within the SLO."""
+        return sum(sample.total_s <= self.slo_s for sample in self.answered) / self.seconds
+
+    @property
+    def attainment(self) -> float:
+        """Share of all requests that were complete within the SLO."""
+        good = sum(sample.total_s <= self.slo_s for sample in self.answered)
+        return good / max(1, len(self.samples))
+
+    def quantile_ms(self, which: str, q: float) -> float | None:
+        """Quantile of `ttft_s`, `tpot_s` or `total_s` in milliseconds; None without values."""
+        values = [v for s in self.answered if (v := getattr(s, which)) is not None]
+        return float(1e3 * np.quantile(values, q)) if values else None
+
+    @property
+    def share_right(self) -> float | None:
+        """Share of the answers that are right; None where nobody knows what is right."""
+        known = [(s.text, t) for s in self.answered if (t := self.items[s.item].truth) is not None]
+        if not known:
+            return None
+        return sum(exact_match(text, [truth]) for text, truth in known) / len(known)
+
+    @property
+    def errors(self) -> dict[str, int]:
+        """Failed requests by what went wrong."""
+        found: dict[str, int] = {}
+        for sample in self.samples:
+            if sample.error is not None:
+                found[sample.error] = found.get(sample.error, 0) + 1
+        return found
 
 
-def chat_body(
-    picture: bytes, question: str, *, model: str, extra: dict[str, Any] | None = None
-) -> dict[str, Any]:
-    """Build a streaming chat completion about one PNG or JPEG picture."""
-    kind = "png" if picture.startswith(b"\x89PNG") else "jpeg"
-    url = f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
-    content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": question}]
-    message = {"role": "user", "content": content}
-    return {
-        "model": model, "messages": [message], "stream": True, "max_tokens": 16, **(extra or {}),
-    }  # fmt: skip
-
-
-async def run_load(
-    url: str, bodies: Sequence[dict[str, Any]], *, clients: int, requests: int
-) -> tuple[list[Sample], float]:
-    """Ask `requests` questions with `clients` clients at once.
+def arrivals(rate: float, seconds: float, seed: int) -> Iterator[float]:
+    """Draw the times of a Poisson process, in seconds from the start.
 
     Args:
-        url: Base URL of the server, without `/v1`.
-        bodies: Taken in turn.
-        clients: Requests in flight.
-        requests: How many in all.
+        rate: Arrivals per second on average.
+        seconds: End of the process.
+        seed: Equal seeds give equal times.
+    """
+    rng, at = random.Random(seed), 0.0
+    while (at := at + rng.expovariate(rate)) < seconds:
+        yield at
 
-    Returns:
-        A sample for each request, and the seconds that all of them took.
+
+async def ask_all(
+    endpoint: Endpoint, items: Sequence[Item], interface: Interface = "rest"
+) -> list[Sample]:
+    """Ask each question once, one after the other: a server that has nothing else to do."""
+    async with open_client(endpoint, interface) as client:
+        return [await client.ask(index, item) for index, item in enumerate(items)]
+
+
+async def drive(
+    endpoint: Endpoint,
+    items: Sequence[Item],
+    *,
+    rate: float,
+    seconds: float,
+    seed: int,
+    slo_s: float,
+    interface: Interface = "rest",
+) -> Outcome:
+    """Let questions arrive for some time, and wait for all answers.
+
+    Args:
+        endpoint: Of the server.
+        items: Taken in turn.
+        rate: Arrivals per second on average.
+        seconds: For how long questions arrive.
+        seed: Of the times; rivals get the same ones.
+        slo_s: Within which an answer must be complete.
+        interface: How to ask.
     """
     samples: list[Sample] = []
-    waiting = iter(range(requests))
-    limits = httpx.Limits(max_connections=clients)
-    async with httpx.AsyncClient(
-        base_url=url, timeout=REQUEST_TIMEOUT_S, limits=limits, trust_env=False
-    ) as http:
+    async with open_client(endpoint, interface) as client, asyncio.TaskGroup() as group:
+        began, in_flight = time.perf_counter(), 0
 
-        async def client() -> None:
-            for number in waiting:
-                samples.append(await _ask(http, bodies[number % len(bodies)]))
+        async def ask(index: int) -> None:
+            nonlocal in_flight
+            in_flight += 1
+            try:
+                samples.append(await client.ask(index, items[index]))
+            finally:
+                in_flight -= 1
 
-        began = time.perf_counter()
-        async with asyncio.TaskGroup() as group:
-            for _ in range(clients):
-                group.create_task(client())
-        return samples, time.perf_counter() - began
-
-
-async def _ask(http: httpx.AsyncClient, body: dict[str, Any]) -> Sample:
-    began, first, num_tokens = time.perf_counter(), None, 0
-    error: str | None = None
-    try:
-        async with http.stream("POST", "/v1/chat/completions", json=body) as response:
-            if response.status_code != httpx.codes.OK:
-                error = f"HTTP {response.status_code}"
-                await response.aread()
-            else:
-                async for line in response.aiter_lines():
-                    if _has_text(line):
-                        first = first or time.perf_counter() - began
-                        num_tokens += 1
-    except httpx.HTTPError as failure:
-        error = type(failure).__name__
-    if error is None and first is None:
-        error = "no text"
-    return Sample(first, time.perf_counter() - began, num_tokens, error)
-
-
-def _has_text(line: str) -> bool:
-    if not line.startswith("data: {"):
-        return False
-    choices = json.loads(line.removeprefix("data: ")).get("choices") or [{}]
-    return bool(choices[0].get("delta", {}).get("content"))
+        for number, at in enumerate(arrivals(rate, seconds, seed)):
+            await asyncio.sleep(max(0.0, began + at - time.perf_counter()))
+            index = number % len(items)
+            if in_flight >= MAX_IN_FLIGHT:
+                samples.append(Sample(index, "", None, 0.0, 0, "not sent"))
+                continue
+            group.create_task(ask(index))
+    # The quiet between the last arrival and the end of the time belongs to the run.
+    lasted = max(seconds, time.perf_counter() - began)
+    return Outcome(
+        server=endpoint.name,
+        interface=interface,
+        rate=rate,
+        seconds=lasted,
+        samples=samples,
+        items=items,
+        slo_s=slo_s,
+    )

@@ -1,14 +1,21 @@
 """`qzoom bench`: what the method and the service cost on this machine."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli import bench_service
 from cli.bench_output import finish
 from cli.console import err
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 app = typer.Typer(help="Measure what method and service cost on this machine.")
+
+app.command()(bench_service.load)
 
 QUESTION = "What is the code on the icon in the top left?"
 
@@ -37,16 +44,12 @@ def stages(
     folder: Out = None,
 ) -> None:
     """Time and FLOPs of every stage in one process: direct, zoom, and full resolution."""
-    import numpy as np
-
     from benchmarks.stages import StagesLoad, run
     from qzoom.builtin import builtin_model
-    from qzoom.data.dataset import example
 
-    picture = np.asarray(example("test", 0, 0)[1].convert("RGB"))
     load = StagesLoad(rounds=rounds, batch=batch, full_tokens=full_tokens, threads=threads)
     with err.status("measuring") as status:
-        report = run(model or builtin_model(), picture, QUESTION, load, status.update)
+        report = run(model or builtin_model(), _picture(), QUESTION, load, status.update)
     finish(report, folder)
 
 
@@ -58,3 +61,39 @@ def method(rounds: Rounds = 15, threads: Threads = 1, folder: Out = None) -> Non
     with err.status("measuring") as status:
         report = run(MethodLoad(rounds=rounds, threads=threads), status.update)
     finish(report, folder)
+
+
+@app.command()
+def decode(
+    model: Model = None,
+    rounds: Rounds = 5,
+    steps: Annotated[int, typer.Option(min=1, max=4096, help="Tokens of each answer.")] = 16,
+    largest: Annotated[int, typer.Option(min=1, max=1024, help="Largest batch.")] = 64,
+    threads: Threads = 1,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
+    folder: Out = None,
+) -> None:
+    """Tokens per second when 1, 2, 4 ... answers are written together."""
+    from benchmarks.decode import DecodeLoad, run
+    from qzoom.builtin import builtin_model
+
+    load = DecodeLoad(
+        batches=tuple(2**n for n in range(largest.bit_length())),
+        steps=steps,
+        rounds=rounds,
+        threads=threads,
+        device=device,
+        dtype=dtype,
+    )
+    with err.status("measuring") as status:
+        report = run(model or builtin_model(), _picture(), QUESTION, load, status.update)
+    finish(report, folder)
+
+
+def _picture() -> "NDArray[np.uint8]":
+    import numpy as np
+
+    from qzoom.data.dataset import example
+
+    return np.asarray(example("test", 0, 0)[1].convert("RGB"))

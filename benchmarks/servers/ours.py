@@ -1,0 +1,52 @@
+"""Our system under test: Ray, Serve and the five deployments on loopback."""
+
+from pathlib import Path
+
+from benchmarks.servers.child import arguments, free_port, live, own_output
+from deploy.config import AppConfig
+from deploy.local import LocalConfig, LocalSystem
+
+STAGES = ("encoder", "gate", "rpn", "llm")
+
+
+def main() -> None:
+    """Serve until the input ends.
+
+    Arguments: `model`, the folder; `threads` of each service; `replicas` by service.
+    """
+    messages, given = own_output(), arguments()
+    replicas: dict[str, int] = given.get("replicas", {})
+    services = {
+        name: {"threads": given["threads"], "replicas": replicas.get(name, 1)} for name in STAGES
+    }
+    app = AppConfig.model_validate(
+        {
+            "model": Path(given["model"]),
+            "gateway": {"replicas": replicas.get("gateway", 1)},
+            **services,
+        }
+    )
+    config = LocalConfig(app, port=free_port(), grpc_port=free_port(), start_timeout_s=220.0)
+    with LocalSystem(config) as system:
+        system.start(lambda _progress: None)
+        ready = {
+            "url": system.url,
+            "grpc_target": system.grpc_target,
+            "model": app.gateway_settings().model_name,
+        }
+        live(messages, ready, {"stored_bytes": _stored_bytes})
+
+
+def _stored_bytes() -> int:
+    """Bytes that live objects take in the object store."""
+    from ray._private.internal_api import (  # noqa: PLC0415 Ray reads its environment on import
+        get_memory_info_reply,
+        get_state_from_address,
+    )
+
+    reply = get_memory_info_reply(get_state_from_address())  # type: ignore[no-untyped-call]
+    return int(reply.store_stats.object_store_bytes_used)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Benches that start servers: our system, and what people would use instead."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.bench_output import finish
+from cli.console import Failure, err
+
+Out = Annotated[Path | None, typer.Option("--out", help="Folder for JSON and plot.")]
+Model = Annotated[
+    Path | None, typer.Option(help="Checkpoint folder; the built-in model if not given.")
+]
+
+
+def load(
+    *,
+    url: Annotated[
+        str | None, typer.Option(help="Load this server alone, any OpenAI-compatible one.")
+    ] = None,
+    model_name: Annotated[str, typer.Option(help="With --url: model's name there.")] = "builtin",
+    model: Model = None,
+    rates: Annotated[
+        str, typer.Option(help="Requests per second, rising, with commas between.")
+    ] = "2,4,8,16,32,64,128",
+    seconds: Annotated[float, typer.Option(min=0.5, help="Length of each run.")] = 8.0,
+    slo: Annotated[float, typer.Option(min=0.01, help="Seconds that an answer may take.")] = 2.0,
+    per_picture: Annotated[int, typer.Option(min=1, help="Questions about each picture.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, max=256, help="Cores of each rival.")] = 2,
+    vllm_python: Annotated[
+        Path | None, typer.Option(help="Interpreter of an environment with vLLM.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="Of the result's files.")] = "load",
+    folder: Out = None,
+) -> None:
+    """Open-loop load on our system and its rivals, at rising rates, over REST and gRPC."""
+    from benchmarks.contest import Contender, LoadPlan
+    from benchmarks.load_report import run, run_against
+    from benchmarks.servers.launch import Endpoint
+    from qzoom.builtin import builtin_model
+
+    plan = LoadPlan(
+        rates=_rates(rates),
+        seconds=seconds,
+        slo_s=slo,
+        per_picture=per_picture,
+        threads=threads,
+        vllm_python=vllm_python,
+    )
+    with err.status("starting") as status:
+        if url is None:
+            report = run(model or builtin_model(), plan, status.update, name)
+        else:
+            theirs = Contender(Endpoint(url, url.rstrip("/"), model_name), "rest", "")
+            report = run_against([theirs], replace(plan, methods=({},)), status.update)
+    finish(report, folder)
+    for server, figures in report.figures.items():
+        if not any(rate["answers_per_s"] for rate in figures.get("rates", [{"answers_per_s": 1}])):
+            errors = ", ".join(sorted({e for rate in figures["rates"] for e in rate["errors"]}))
+            raise Failure(f"{server} answered nothing: {errors}", 1)
+
+
+def _rates(text: str) -> tuple[float, ...]:
+    try:
+        rates = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise Failure(f"--rates {text}: must be numbers with commas between") from None
+    if not rates or min(rates) <= 0 or max(rates) > 10_000:
+        raise Failure(f"--rates {text}: each must be above 0 and at most 10000")
+    return tuple(sorted(rates))
