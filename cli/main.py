@@ -12,8 +12,10 @@ from cli import (
     deploy,
     doctor,
     evaluate,
+    keys,
     label,
     serve,
+    settings,
     trace,
     train,
     verify,
@@ -39,6 +41,8 @@ app.command()(calibrate.calibrate)
 app.command()(convert.convert)
 app.command()(verify.verify)
 app.command()(version.version)
+app.add_typer(keys.app, name="keys")
+app.add_typer(settings.app, name="settings")
 app.add_typer(bench.app, name="bench")
 app.add_typer(data.app, name="data")
 app.add_typer(label.app, name="label")

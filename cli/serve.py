@@ -3,7 +3,7 @@
 import signal
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -27,6 +27,13 @@ class DTypeName(StrEnum):
     FLOAT16 = "float16"
 
 
+class AuthName(StrEnum):
+    """Whether callers must say who they are."""
+
+    OFF = "off"
+    REQUIRED = "required"
+
+
 def serve(
     *,
     model: Annotated[
@@ -43,16 +50,46 @@ def serve(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="HTTP port.")] = 8000,
     grpc_port: Annotated[int, typer.Option(min=1, max=65535, help="gRPC port.")] = 9000,
+    gateways: Annotated[
+        int, typer.Option(min=1, max=16, help="Gateways that share the requests.")
+    ] = 1,
+    auth: Annotated[
+        AuthName | None,
+        typer.Option(
+            envvar="QZOOM_GATEWAY_AUTH",
+            help="required: callers need a key of `qzoom keys create`, or a token of the issuer in "
+            "QZOOM_GATEWAY_OIDC_ISSUER; off if not given.",
+        ),
+    ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            envvar="QZOOM_GATEWAY_STORE",
+            help="Where gateways keep keys, settings and quotas: sqlite:///FILE or "
+            "redis://HOST:PORT/0; this user's file if not given.",
+        ),
+    ] = None,
 ) -> None:
     """Serve a model on this machine: gateway, encoder, gate, RPN and llm, until Ctrl-C."""
     from deploy.config import AppConfig
     from deploy.local import LocalConfig
+    from qzoom.store.opening import default_path
 
     if device is DeviceName.CUDA:
         _check_cuda()
     if dtype is None:
         dtype = DTypeName.BFLOAT16 if device is DeviceName.CUDA else DTypeName.FLOAT32
-    app = AppConfig(model=model or builtin_model(), device=device.value, dtype=dtype.value)
+    gateway: dict[str, Any] = {
+        "replicas": gateways,
+        "auth": auth and auth.value,
+        "store": store or f"sqlite://{default_path()}",
+    }
+    app = AppConfig(
+        model=model or builtin_model(),
+        device=device.value,
+        dtype=dtype.value,
+        gateway={name: value for name, value in gateway.items() if value is not None},
+    )
     try:
         with running_system(
             LocalConfig(app=app, host=host, port=port, grpc_port=grpc_port)

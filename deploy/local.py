@@ -228,7 +228,8 @@ class LocalSystem:
                 port=self._config.grpc_port, grpc_servicer_functions=list(GRPC_SERVICERS)
             ),
         )
-        application = build(_for_this_machine(self._config))
+        assert self._folder is not None, "Ray has started"
+        application = build(_for_this_machine(self._config, self._folder))
         target = serve.RunTarget(application, APPLICATION, route_prefix="/")
         serve.run_many(
             [target],
@@ -282,12 +283,11 @@ def _reason(service: str, message: str) -> str | None:
     return f"the {service} service did not start: " + re.sub(r"^[\w.]+: ", "", lines[-1])
 
 
-def _for_this_machine(config: LocalConfig) -> AppConfig:
-    """Fill in what follows from running everything here."""
-    app = config.app
-    services: dict[str, Any] = {
-        "gateway": {"local_clients_only": config.is_local_only, **app.gateway}
-    }
+def _for_this_machine(config: LocalConfig, folder: Path) -> AppConfig:
+    """Fill in what follows from running everything here, with files in a folder of its own."""
+    app, store = config.app, f"sqlite://{folder / 'store.sqlite3'}"
+    gateway = {"local_clients_only": config.is_local_only, "store": store, **app.gateway}
+    services: dict[str, Any] = {"gateway": gateway}
     for name in ("encoder", "gate", "rpn", "llm"):
         own: dict[str, Any] = getattr(app, name)
         if own.get("device", app.device) == "cuda":

@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 from gateway.edge import Edge
 from gateway.history import SPAN_S
+from gateway.rest.authentication import Authentication, caller_of
 from gateway.rest.chat import chat_endpoint
 from gateway.rest.errors import error_response
 from gateway.rest.openapi import CHAT_OPENAPI, add_request_schema
@@ -28,15 +29,16 @@ class Probes:
     Attributes:
         ready: Describes the stages; raises `Unavailable` while one of them is missing.
         metrics: Gives Prometheus text, summed over all gateways.
-        trace: Finds the waterfall of a recent request; raises `NotFound`.
-        traces: Lists the newest requests, at most as many as asked for.
+        trace: Finds the waterfall of a recent request, of one tenant alone unless that is None;
+            raises `NotFound`.
+        traces: Lists the newest requests, at most as many as asked for, of one tenant or all.
         stats: Sums up the seconds before now, as many as asked for; 0 means since the start.
     """
 
     ready: Callable[[], Awaitable[dict[str, Any]]]
     metrics: Callable[[], Awaitable[str]]
-    trace: Callable[[str], Awaitable[dict[str, Any]]]
-    traces: Callable[[int], Awaitable[list[dict[str, Any]]]]
+    trace: Callable[[str, str | None], Awaitable[dict[str, Any]]]
+    traces: Callable[[int, str | None], Awaitable[list[dict[str, Any]]]]
     stats: Callable[[float], Awaitable[dict[str, Any]]]
 
 
@@ -59,6 +61,7 @@ def create_app(edge: Edge, probes: Probes, *, behind_serve: bool) -> FastAPI:
             "logs": False,
         },  # `gateway.request` is the trace's root.
     )
+    app.add_middleware(Authentication, identify=edge.identify)
     app.add_middleware(RequestIdHeader, written_upstream=behind_serve)
     app.add_api_route(
         "/v1/chat/completions",
@@ -112,15 +115,15 @@ def _add_probes(app: FastAPI, probes: Probes) -> None:
         return Response(await probes.metrics(), media_type=METRICS_MEDIA_TYPE)
 
     @app.get("/v1/traces")
-    async def list_traces(limit: str = "50") -> dict[str, Any]:
+    async def list_traces(request: Request, limit: str = "50") -> dict[str, Any]:
         """List recent requests, the newest first."""
         number = _number("limit", limit, 1, MAX_TRACES)
-        return {"object": "list", "data": await probes.traces(number)}
+        return {"object": "list", "data": await probes.traces(number, caller_of(request).sees)}
 
     @app.get("/v1/traces/{trace_id}")
-    async def get_trace(trace_id: str) -> dict[str, Any]:
+    async def get_trace(request: Request, trace_id: str) -> dict[str, Any]:
         """Give the waterfall of a recent request, by its trace id or request id."""
-        return await probes.trace(trace_id)
+        return await probes.trace(trace_id, caller_of(request).sees)
 
     @app.get("/v1/stats")
     async def get_stats(window: str = "300") -> dict[str, Any]:

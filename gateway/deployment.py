@@ -7,6 +7,8 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
+from gateway.access.access import Access
+from gateway.access.prediction import visual_cost, with_threshold
 from gateway.app import Probes, create_app
 from gateway.edge import Edge
 from gateway.flow import Flow
@@ -46,28 +48,39 @@ class GatewayDeployment(QZoomMethods, HealthMethods):
         self._telemetry = GatewayTelemetry(settings.max_traces)
         self._images = ImageDecoder(num_threads=settings.decode_threads)
         self._services = Services(handles)
-        self.ready = self._services.ready
+        self._access = Access(settings.access_settings(), self._telemetry)
         self._ledger = Ledger(
             serve.get_replica_context().app_name, self._telemetry, settings.max_traces
         )
-        flow = Flow(handles, self._services.facts, self._images, self._telemetry)
+        facts = with_threshold(self._services.facts, lambda: self._access.tau_gate)
+        flow = Flow(handles, facts, self._images, self._telemetry)
         self.edge = Edge(
-            flow,
+            self._access.around(flow, visual_cost(facts)),
             (settings.model_name,),
             self._telemetry.log,
+            identify=self._access.identify,
             local_clients_only=settings.local_clients_only,
         )
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Build the HTTP side; called by Serve after the constructor."""
         probes = Probes(
-            ready=self._services.ready,
+            ready=self.ready,
             metrics=self._ledger.render,
             trace=self._ledger.trace,
             traces=self._ledger.traces,
             stats=self._stats,
         )
         return create_app(self.edge, probes, behind_serve=True)
+
+    async def ready(self) -> dict[str, Any]:
+        """Describe the model, the services and the store.
+
+        Raises:
+            Unavailable: If a service does not answer, or the store was not asked so far.
+        """
+        self._access.check_ready()
+        return {**await self._services.ready(), "store": self._access.status()}
 
     async def _stats(self, window_s: float) -> dict[str, Any]:
         counted, replicas = await asyncio.gather(
@@ -77,6 +90,7 @@ class GatewayDeployment(QZoomMethods, HealthMethods):
 
     def __del__(self) -> None:
         """Stop what this replica started."""
+        self._access.close()
         self._ledger.close()
         self._images.close()
         self._telemetry.close()

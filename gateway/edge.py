@@ -4,14 +4,16 @@ import asyncio
 import re
 import time
 import uuid
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.access.callers import ANYBODY, Caller
 from gateway.events import AnswerFlow, Delta, Event, Finished, Started
 from gateway.requests import Arrival, build_request, read_body
-from qzoom.contracts.request import AnswerRequest, Limits
+from qzoom.contracts.request import AnswerRequest, Limits, Reply
+from qzoom.contracts.tenancy import DEFAULT_TENANT
 from qzoom.errors import DeadlineExceeded, InvalidRequest, QZoomError
 from qzoom.telemetry.logs import EventLog
 
@@ -19,7 +21,16 @@ DEADLINE_GRACE_S = 0.5
 """The flow ends at the deadline by itself, and knows better why; this is for when it hangs."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e][\x20-\x7e]{0,254}")
 _TRACE_HEADERS = ("traceparent", "tracestate")
+
+Identify = Callable[[Mapping[str, str]], Awaitable[Caller]]
+"""Finds out from headers or metadata who asks; raises `QZoomError`."""
+
+
+async def let_everybody_in(_headers: Mapping[str, str]) -> Caller:
+    """Ask nobody who they are."""
+    return ANYBODY
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +51,7 @@ class Edge:
         models: Names of the models that are served.
         log: Where defects of ours are written.
         limits: What one request may ask for.
+        identify: Finds out who asks.
         local_clients_only: Whether gRPC clients of other machines are refused; HTTP listens on
             one address only, gRPC behind Serve on all of them.
         started: Unix time in seconds at which the models became available.
@@ -49,6 +61,7 @@ class Edge:
     models: Sequence[str]
     log: EventLog
     limits: Limits = field(default_factory=Limits)
+    identify: Identify = let_everybody_in
     local_clients_only: bool = False
     started: float = field(default_factory=time.time)
 
@@ -107,14 +120,16 @@ class Edge:
         return QZoomError(f"internal error, please report request {request_id}")
 
 
-def arrival(headers: Mapping[str, str]) -> Arrival:
-    """Note when a request came, and under which name.
+def arrival(headers: Mapping[str, str], tenant: str = DEFAULT_TENANT) -> Arrival:
+    """Note when a request came, whose it is, and under which names.
 
     Args:
         headers: HTTP headers or gRPC metadata, lower-case names.
+        tenant: Who asks.
 
     Raises:
-        InvalidRequest: If the caller's request id is not fit for logs.
+        InvalidRequest: If the caller's request id is not fit for logs, or its Idempotency-Key is
+            too long or not plain.
     """
     request_id = headers.get("x-request-id") or uuid.uuid4().hex
     if not _REQUEST_ID.fullmatch(request_id):
@@ -122,5 +137,12 @@ def arrival(headers: Mapping[str, str]) -> Arrival:
             "x-request-id must be 1 to 128 letters, digits, dots, dashes or underscores",
             param="x-request-id",
         )
+    key = headers.get("idempotency-key")
+    if key is not None and not _IDEMPOTENCY_KEY.fullmatch(key):
+        raise InvalidRequest(
+            "idempotency-key must be 1 to 255 printable ASCII characters", param="idempotency-key"
+        )
     trace = {name: headers[name] for name in _TRACE_HEADERS if name in headers}
-    return Arrival(request_id, time.time(), trace)
+    now = time.time()
+    reply = Reply(request_id=request_id, received=now)
+    return Arrival(request_id, now, trace, tenant, idempotency_key=key, reply=reply)

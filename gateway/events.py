@@ -5,12 +5,14 @@ own messages. What goes wrong is raised as a `QZoomError` out of the generator i
 the generator cancels the request.
 """
 
+import base64
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import PlainSerializer, PlainValidator
 
 from qzoom.contracts.request import AnswerRequest
 from qzoom.contracts.stages import Box, FinishReason
@@ -31,6 +33,19 @@ class Region:
     score: float
 
 
+def _write_map(values: NDArray[np.float32]) -> dict[str, Any]:
+    return {"shape": values.shape, "float32": base64.b64encode(values.tobytes()).decode()}
+
+
+def _read_map(kept: dict[str, Any]) -> NDArray[np.float32]:
+    data = base64.b64decode(kept["float32"], validate=True)
+    return np.frombuffer(data, np.float32).reshape(kept["shape"])
+
+
+StoredMap = Annotated[NDArray[np.float32], PlainValidator(_read_map), PlainSerializer(_write_map)]
+"""A map that pydantic can write and read where an answer is kept."""
+
+
 @dataclass(frozen=True, slots=True)
 class HeatMap:
     """The smoothed RPN map of one picture, sent with `explain`.
@@ -41,7 +56,7 @@ class HeatMap:
     """
 
     image: int
-    values: NDArray[np.float32]
+    values: StoredMap
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,9 @@ class Flow:
         Raises:
             QZoomError: Whatever goes wrong, ready to be shown to the caller.
         """
-        with self._telemetry.request(request.request_id, request.trace, request.model) as telemetry:
+        with self._telemetry.request(
+            request.request_id, request.trace, request.model, request.tenant
+        ) as telemetry:
             with telemetry.step(Span.IMAGE_DECODE):
                 pictures = await self._images.decode(request)
             may_rerun = True

@@ -53,17 +53,17 @@ class _LedgerActor:
         """Tell what all gateways counted within a window; see `History.since`."""
         return self._history.since(window_s, self._metrics.total())
 
-    def trace(self, key: str) -> TraceRecord:
-        """Find a request of any gateway.
+    def trace(self, key: str, tenant: str | None) -> TraceRecord:
+        """Find a request of any gateway, of one tenant or of all.
 
         Raises:
             NotFound: If it never was here or is forgotten.
         """
-        return self._traces.get(key)
+        return self._traces.get(key, tenant)
 
-    def traces(self, limit: int) -> list[TraceRecord]:
-        """List the newest requests of all gateways."""
-        return self._traces.recent(limit)
+    def traces(self, limit: int, tenant: str | None) -> list[TraceRecord]:
+        """List the newest requests of all gateways, of one tenant or of all."""
+        return self._traces.recent(limit, tenant)
 
 
 class Ledger:
@@ -105,28 +105,32 @@ class Ledger:
         samples, seconds = await self._ask("since", window_s)
         return summary(samples, seconds)
 
-    async def trace(self, key: str) -> dict[str, Any]:
+    async def trace(self, key: str, tenant: str | None) -> dict[str, Any]:
         """Give the waterfall of a request, by its trace id or request id.
 
         Another gateway's request is found a second after its end at the latest.
+
+        Args:
+            key: One of its ids.
+            tenant: Whose it must be; None takes anybody's.
 
         Raises:
             NotFound: If no gateway remembers it.
             Unavailable: If the ledger does not answer.
         """
         try:
-            return self._telemetry.traces.get(key).to_json()
+            return self._telemetry.traces.get(key, tenant).to_json()
         except NotFound:
-            record: TraceRecord = await self._ask("trace", key)
+            record: TraceRecord = await self._ask("trace", key, tenant)
             return record.to_json()
 
-    async def traces(self, limit: int) -> list[dict[str, Any]]:
-        """List the newest requests of all gateways.
+    async def traces(self, limit: int, tenant: str | None) -> list[dict[str, Any]]:
+        """List the newest requests of all gateways, of one tenant or of all.
 
         Raises:
             Unavailable: If the ledger does not answer.
         """
-        records: list[TraceRecord] = await self._ask("traces", limit)
+        records: list[TraceRecord] = await self._ask("traces", limit, tenant)
         return [record.summary() for record in records]
 
     def close(self) -> None:

@@ -5,7 +5,7 @@ the operator's limits or more than one field.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
@@ -19,6 +19,7 @@ from qzoom.contracts.request import (
     Limits,
     Message,
     MethodOptions,
+    Reply,
     RequestBody,
 )
 from qzoom.contracts.sampling import Sampling
@@ -35,12 +36,16 @@ class Arrival:
         received: Unix time in seconds of its first byte.
         trace: W3C trace context headers of the client.
         tenant: Who asks.
+        idempotency_key: Same key, same answer; None answers anew.
+        reply: What goes back beside the answer.
     """
 
     request_id: str
     received: float
     trace: Mapping[str, str]
     tenant: str = DEFAULT_TENANT
+    idempotency_key: str | None = None
+    reply: Reply = field(default_factory=Reply, compare=False)
 
 
 def read_body(fields: Mapping[str, Any]) -> RequestBody:
@@ -98,6 +103,8 @@ def build_request(
         deadline=arrival.received + deadline_ms / 1000,
         trace=arrival.trace,
         tenant=arrival.tenant,
+        idempotency_key=arrival.idempotency_key,
+        reply=arrival.reply,
     )
 
 

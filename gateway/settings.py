@@ -3,10 +3,10 @@
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from qzoom.settings import ServiceSettings
+from gateway.access.options import AccessOptions
 
 
-class GatewaySettings(ServiceSettings):
+class GatewaySettings(AccessOptions):
     """What the operator may choose for the gateway."""
 
     model_config = SettingsConfigDict(env_prefix="QZOOM_GATEWAY_", protected_namespaces=())

@@ -4,10 +4,15 @@ The one table from exception to HTTP status and gRPC code (docs/api.md is writte
 
     QZoomError                    gRPC                 HTTP  what the caller does
     +-- InvalidRequest            INVALID_ARGUMENT     400   fix the request
+    +-- Unauthenticated           UNAUTHENTICATED      401   say who asks, with a valid key or token
+    +-- Forbidden                 PERMISSION_DENIED    403   nothing; the operator does not allow it
     +-- NotFound                  NOT_FOUND            404   ask for something that exists
+    +-- KeyInUse                  ABORTED              409   wait for the request with the same key
     +-- TooLarge                  INVALID_ARGUMENT     413   send less
     +-- UnsupportedMedia          INVALID_ARGUMENT     415   send another format
+    +-- KeyReused                 FAILED_PRECONDITION  422   take a new Idempotency-Key
     +-- Overloaded                RESOURCE_EXHAUSTED   429   retry after `retry_after_s`
+    +-- QuotaExceeded             RESOURCE_EXHAUSTED   429   retry after `retry_after_s`
     +-- Cancelled                 CANCELLED            499   nothing; the client went away
     +-- StateLost                 ABORTED              503   the gateway re-runs the stages, once
     +-- Unavailable               UNAVAILABLE          503   retry with back-off
@@ -58,6 +63,14 @@ class InvalidRequest(QZoomError):
     code = "invalid_request"
 
 
+class Unauthenticated(QZoomError):
+    """Nobody knows who asks: the key or token is missing, wrong, expired or revoked."""
+
+    http_status = 401
+    grpc_code = "UNAUTHENTICATED"
+    code = "unauthenticated"
+
+
 class Forbidden(QZoomError):
     """The caller may not do this."""
 
@@ -91,11 +104,19 @@ class UnsupportedMedia(QZoomError):
 
 
 class Overloaded(QZoomError):
-    """A bounded queue or a quota is full."""
+    """A bounded queue is full."""
 
     http_status = 429
     grpc_code = "RESOURCE_EXHAUSTED"
     code = "overloaded"
+
+
+class QuotaExceeded(QZoomError):
+    """The tenant has used what it may use in a minute, or at the same time."""
+
+    http_status = 429
+    grpc_code = "RESOURCE_EXHAUSTED"
+    code = "quota_exceeded"
 
 
 class Cancelled(QZoomError):
@@ -128,3 +149,19 @@ class DeadlineExceeded(QZoomError):
     http_status = 504
     grpc_code = "DEADLINE_EXCEEDED"
     code = "deadline_exceeded"
+
+
+class KeyInUse(QZoomError):
+    """A request with the same Idempotency-Key is being worked on."""
+
+    http_status = 409
+    grpc_code = "ABORTED"
+    code = "idempotency_key_in_use"
+
+
+class KeyReused(QZoomError):
+    """The Idempotency-Key belongs to another request."""
+
+    http_status = 422
+    grpc_code = "FAILED_PRECONDITION"
+    code = "idempotency_key_reused"

@@ -2,7 +2,9 @@
 
 import base64
 import gzip
+import shutil
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import redis
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
@@ -27,6 +30,7 @@ SMALL_BUDGET = {
     "roi_max_tokens": 48,
 }
 START_TIMEOUT_S = 240.0
+REDIS_START_S = 10.0
 ENCODER_SETTINGS = {"threads": 1}
 STAGE_SETTINGS = {"threads": 1, "count_work": True}
 # Untrimmed, so that counts are exactly the method's.
@@ -257,3 +261,68 @@ def body(cluster, picture, encode_png):
         }
 
     return build
+
+
+@dataclass
+class RedisServer:
+    """A redis-server of the test's own, on a socket in its folder; it keeps nothing on disk."""
+
+    folder: Path
+    process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+
+    @property
+    def socket(self) -> str:
+        return str(self.folder / "redis.sock")
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self.socket}"
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            ["redis-server", "--port", "0", "--unixsocket", self.socket, "--save", ""],
+            stdout=subprocess.DEVNULL,
+            cwd=self.folder,
+        )
+        deadline = time.monotonic() + REDIS_START_S
+        while True:
+            try:
+                self.client().ping()
+            except redis.exceptions.ConnectionError:
+                assert time.monotonic() < deadline, "redis did not start"
+                time.sleep(0.02)
+            else:
+                return
+
+    def client(self) -> redis.Redis:
+        return redis.Redis(unix_socket_path=self.socket, socket_timeout=5)
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(10)
+            self.process = None
+
+
+@pytest.fixture
+def own_redis(tmp_path) -> Iterator[RedisServer]:
+    """A server that a test may stop and start."""
+    server = _redis(tmp_path)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory) -> Iterator[RedisServer]:
+    """A server for all tests, each of which empties it."""
+    server = _redis(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.stop()
+
+
+def _redis(folder: Path) -> RedisServer:
+    if shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not installed (scripts/system-packages.sh)")
+    server = RedisServer(folder)
+    server.start()
+    return server

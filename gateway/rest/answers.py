@@ -4,9 +4,19 @@ from typing import Any
 
 from gateway.edge import Answer
 from gateway.events import Finished, HeatMap, Started
+from qzoom.contracts.request import AnswerRequest
 
 Json = dict[str, Any]
 HEATMAP_DECIMALS = 4
+
+
+def head_object(request: AnswerRequest) -> Json:
+    """Build `id`, `created` and `model`: of the request whose answer it is, see `Reply`."""
+    return {
+        "id": f"chatcmpl-{request.reply.request_id}",
+        "created": int(request.reply.received),
+        "model": request.model,
+    }
 
 
 def started_object(started: Started) -> Json:

@@ -8,8 +8,10 @@ from starlette.responses import JSONResponse, Response
 
 from gateway.edge import Edge, arrival
 from gateway.requests import Arrival
-from gateway.rest.answers import completion_object
+from gateway.rest.answers import completion_object, head_object
+from gateway.rest.authentication import caller_of
 from gateway.rest.body import parse_object, read_body
+from gateway.rest.errors import error_response
 from gateway.rest.fields import known_fields
 from gateway.rest.streaming import EventStream, until_disconnect
 from qzoom.contracts.request import AnswerRequest
@@ -31,11 +33,11 @@ def chat_endpoint(edge: Edge) -> Callable[[Request], Awaitable[Response]]:
             raise InvalidRequest(
                 f"the header {DISCONNECT_DISABLED} is not supported", param=DISCONNECT_DISABLED
             )
-        came = arrival(request.headers)
+        came = arrival(request.headers, caller_of(request).tenant)
         try:
             return await _respond(edge, request, came)
         except Exception as error:
-            raise edge.explain(error, came.request_id) from None
+            return error_response(edge.explain(error, came.request_id), came.reply.headers)
 
     return chat_completions
 
@@ -53,12 +55,8 @@ async def _respond(edge: Edge, request: Request, came: Arrival) -> Response:
         question, include_usage = understand()
     else:
         question, include_usage = await asyncio.to_thread(understand)
-    head = {
-        "id": f"chatcmpl-{came.request_id}",
-        "created": int(came.received),
-        "model": question.model,
-    }
     if question.stream:
-        return EventStream(edge, question, head, include_usage=include_usage)
+        return EventStream(edge, question, include_usage=include_usage)
     answer = await until_disconnect(request.receive, edge.answer(question))
-    return JSONResponse(completion_object(answer, head))
+    completion = completion_object(answer, head_object(question))
+    return JSONResponse(completion, headers=question.reply.headers)

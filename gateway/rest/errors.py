@@ -1,5 +1,7 @@
 """How does an error look over REST? As OpenAI's clients expect it."""
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.responses import JSONResponse
@@ -24,9 +26,16 @@ def error_body(error: QZoomError) -> dict[str, Any]:
     }
 
 
-def error_response(error: QZoomError) -> JSONResponse:
-    """Build the whole response; with Retry-After where a retry makes sense."""
-    headers = {}
+def error_response(error: QZoomError, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """Build the whole response; with Retry-After where a retry makes sense.
+
+    Args:
+        error: What went wrong.
+        headers: More headers, such as those about limits.
+    """
+    headers = dict(headers or {})
     if error.retry_after_s is not None:
-        headers["retry-after"] = str(max(1, round(error.retry_after_s)))
+        headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s)))
+    if error.http_status == 401:
+        headers["www-authenticate"] = "Bearer"
     return JSONResponse(error_body(error), status_code=error.http_status, headers=headers)

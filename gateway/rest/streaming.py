@@ -16,6 +16,7 @@ from gateway.rest.answers import (
     Json,
     chunk_object,
     finished_object,
+    head_object,
     started_object,
     usage_chunk_object,
 )
@@ -70,20 +71,17 @@ class EventStream(Response):
     Args:
         edge: Runs the request.
         request: What to answer.
-        head: `id`, `created` and `model` of every chunk.
         include_usage: Whether a last chunk carries the usage.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(
-        self, edge: Edge, request: AnswerRequest, head: Json, *, include_usage: bool
-    ) -> None:
+    def __init__(self, edge: Edge, request: AnswerRequest, *, include_usage: bool) -> None:
         super().__init__(headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
         del self.headers["content-length"]
         self._edge = edge
         self._request = request
-        self._head = head
+        self._head: Json = {}
         self._include_usage = include_usage
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -102,8 +100,10 @@ class EventStream(Response):
                 first = await anext(events)
             except Exception as error:
                 known = self._edge.explain(error, self._request.request_id)
-                await error_response(known)(scope, receive, send)
+                await error_response(known, self._request.reply.headers)(scope, receive, send)
                 return
+            self._head = head_object(self._request)
+            self.headers.update(self._request.reply.headers)
             start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
             await send(start)
             async with aclosing(self._frames(first, events)) as frames:

@@ -1,6 +1,7 @@
 """What does a method need of its gRPC call? The part that Ray Serve and grpc.aio have in common."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 from typing import Protocol
 from urllib.parse import unquote
@@ -44,15 +45,20 @@ class CallContext(Protocol):
         ...
 
 
+def call_headers(context: CallContext) -> dict[str, str]:
+    """Give the metadata that the client sent, as far as it is text."""
+    return {
+        key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)
+    }
+
+
 def call_arrival(context: CallContext) -> Arrival:
     """Note when a call came, name it, and promise the name in the trailing metadata.
 
     Raises:
         InvalidRequest: If the client's name of the request is not fit for logs.
     """
-    headers = {
-        key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)
-    }
+    headers = call_headers(context)
     named = request_id(context) or headers.get(REQUEST_ID)
     if named:
         headers["x-request-id"] = named
@@ -86,19 +92,25 @@ def request_id(context: CallContext) -> str:
     return str(dict(context.trailing_metadata() or ()).get(REQUEST_ID, ""))
 
 
-def fail(context: CallContext, error: QZoomError) -> None:
-    """Put an error into the call's status.
+def succeed(context: CallContext, headers: Mapping[str, str]) -> None:
+    """Put what goes back beside the answer into the trailing metadata."""
+    if headers:
+        _send_back(context, request_id(context), list(headers.items()))
+
+
+def fail(context: CallContext, error: QZoomError, headers: Mapping[str, str]) -> None:
+    """Put an error into the call's status, and what goes back beside it.
 
     The method must then return and not raise: Serve drops the trailing metadata of a method that
     raises.
     """
     context.set_code(grpc.StatusCode[error.grpc_code])
     context.set_details(error.message)
-    metadata = [("qzoom-code", error.code)]
+    metadata = [("qzoom-code", error.code), *headers.items()]
     if error.param is not None:
         metadata.append(("qzoom-param", error.param))
     if error.retry_after_s is not None:
-        metadata.append(("retry-after", str(max(1, round(error.retry_after_s)))))
+        metadata.append(("retry-after", str(max(1, math.ceil(error.retry_after_s)))))
     _send_back(context, request_id(context), metadata)
 
 

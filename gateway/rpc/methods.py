@@ -6,21 +6,26 @@ the status of the call (`gateway.rpc.context.fail`).
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from gateway.edge import Edge
+from gateway.events import Started
 from gateway.requests import Arrival
 from gateway.rpc.answers import answer_message, event_message
 from gateway.rpc.context import (
     CallContext,
     call_arrival,
+    call_headers,
     error_message,
     fail,
     request_id,
     require_local,
+    succeed,
 )
 from gateway.rpc.questions import place_uploads, question_fields
 from gateway.rpc.upload import read_upload
+from qzoom.contracts.request import Reply
 from qzoom.errors import QZoomError
 from qzoom.pb import qzoom_pb2 as pb
 
@@ -57,36 +62,44 @@ class QZoomMethods:
         self, request: pb.AnswerRequest, grpc_context: CallContext
     ) -> AsyncGenerator[pb.AnswerEvent, None]:
         """Answer a question token by token."""
+        reply = Reply()
         try:
-            came = self._admit(grpc_context)
+            came = await self._admit(grpc_context)
+            reply = came.reply
             question = self.edge.read(question_fields(request) | {"stream": True}, came)
             async with aclosing(self.edge.run(question)) as events:
                 async for event in events:
-                    yield event_message(event, question.request_id)
+                    if isinstance(event, Started):
+                        succeed(grpc_context, reply.headers)
+                    yield event_message(event, reply.request_id)
         except Exception as error:
-            known = self._fail(error, grpc_context)
+            known = self._fail(error, grpc_context, reply)
             # Serve sends status and metadata along with a message only, so the error is one too.
             yield pb.AnswerEvent(error=error_message(known, request_id(grpc_context)))
 
     async def _answer(
         self, read: Callable[[], Awaitable[Fields]], context: CallContext
     ) -> pb.AnswerResponse:
+        reply = Reply()
         try:
-            came = self._admit(context)
+            came = await self._admit(context)
+            reply = came.reply
             question = self.edge.read(await read(), came)
             answer = await self.edge.answer(question)
         except Exception as error:
-            self._fail(error, context)
+            self._fail(error, context, reply)
             return pb.AnswerResponse()
+        succeed(context, reply.headers)
         return answer_message(answer, question)
 
-    def _admit(self, context: CallContext) -> Arrival:
+    async def _admit(self, context: CallContext) -> Arrival:
         came = call_arrival(context)
         if self.edge.local_clients_only:
             require_local(context)
-        return came
+        caller = await self.edge.identify(call_headers(context))
+        return replace(came, tenant=caller.tenant)
 
-    def _fail(self, error: Exception, context: CallContext) -> QZoomError:
+    def _fail(self, error: Exception, context: CallContext, reply: Reply) -> QZoomError:
         known = self.edge.explain(error, request_id(context))
-        fail(context, known)
+        fail(context, known, reply.headers)
         return known

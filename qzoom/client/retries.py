@@ -4,9 +4,16 @@ import random
 from dataclasses import dataclass
 
 from qzoom.client.failures import BrokenAnswer
-from qzoom.errors import Overloaded, QZoomError, StateLost, Unavailable
+from qzoom.errors import (
+    KeyInUse,
+    Overloaded,
+    QuotaExceeded,
+    QZoomError,
+    StateLost,
+    Unavailable,
+)
 
-SAFE = (Overloaded, StateLost, Unavailable)
+SAFE = (Overloaded, QuotaExceeded, KeyInUse, StateLost, Unavailable)
 """The server refused, lost the state before the first token, or was never reached. A timeout and a
 broken connection are not among them: the answer may have been computed, and paid for."""
 

@@ -8,7 +8,7 @@ it; the gRPC edge builds the same mapping from its messages, pictures as bytes. 
 import base64
 import binascii
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal, Self
 
 from pydantic import (
@@ -64,6 +64,21 @@ class Limits:
     default_deadline_ms: int = 120_000
 
 
+@dataclass(slots=True)
+class Reply:
+    """What goes back beside the answer; filled while the request is worked on.
+
+    Attributes:
+        headers: HTTP headers, or gRPC's trailing metadata, of the answer or the error.
+        request_id: Name of the request whose answer it is; an earlier one's for a replay.
+        received: Unix time in seconds at which that one came.
+    """
+
+    headers: dict[str, str] = field(default_factory=dict)
+    request_id: str = ""
+    received: float = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class AnswerRequest:
     """A request that kept all rules, ready for the flow.
@@ -80,6 +95,8 @@ class AnswerRequest:
         deadline: Unix time in seconds after which nobody waits for the answer.
         trace: W3C trace context headers that the client sent.
         tenant: Who asks; its limits apply, and no other tenant sees its state.
+        idempotency_key: Same key, same answer; None answers anew.
+        reply: What goes back beside the answer.
     """
 
     request_id: str
@@ -93,6 +110,8 @@ class AnswerRequest:
     deadline: float
     trace: Mapping[str, str]
     tenant: str = DEFAULT_TENANT
+    idempotency_key: str | None = None
+    reply: Reply = field(default_factory=Reply, compare=False)
 
 
 def _decode_image_url(value: object) -> object:

@@ -43,6 +43,10 @@ class Store(Protocol):
     kind: str
     """Which one it is: `embedded` or `redis`."""
 
+    async def prepare(self) -> None:
+        """Do once what would make the first question slow; also after the store was away."""
+        ...
+
     async def configuration(self, known_version: str) -> Configuration | None:
         """Return keys and settings; None if they are as in the version that is known."""
         ...

@@ -5,11 +5,10 @@ time of Redis' machine, so the clocks of gateways do not matter. All names begin
 in braces, which keeps them together on one node.
 """
 
-import json
+import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -33,8 +32,13 @@ from qzoom.store.messages import (
     Settlement,
     Verdict,
 )
+from qzoom.store.records import read, read_all, write
 
 MAX_CONNECTIONS = 32
+READY_CONNECTIONS = 4
+"""Opened before anybody waits for one."""
+
+SCRIPTS = ("admit", "claim", "hold", "keep", "release", "revoke", "settle", "write")
 CONNECT_TIMEOUT_S = 2.0
 CALL_TIMEOUT_S = 2.0
 """For whoever has time, such as the command line; a gateway waits far less (`gateway.access`)."""
@@ -84,6 +88,13 @@ class RedisStore:
         self._redis = Redis.from_pool(pool)
         self._scripts: dict[str, Callable[..., Awaitable[Any]]] = {}
 
+    async def prepare(self) -> None:
+        """Open connections and hand the scripts over."""
+        async with _translated():
+            await asyncio.gather(*(self._redis.ping() for _ in range(READY_CONNECTIONS)))
+            for script in SCRIPTS:
+                await self._redis.script_load(_source(script))
+
     async def configuration(self, known_version: str) -> Configuration | None:
         """Return keys and settings; None if they are as in the version that is known."""
         async with _translated():
@@ -95,10 +106,9 @@ class RedisStore:
             pipeline.hvals(self._name("keys"))
             pipeline.hgetall(self._name("settings"))
             version, records, settings = await pipeline.execute()
-        keys = [KeyRecord(**json.loads(record)) for record in records]
         return Configuration(
             _text(version or b""),
-            {key.id: key for key in keys},
+            read_all(records),
             {_text(name): _text(value) for name, value in settings.items()},
         )
 
@@ -108,7 +118,7 @@ class RedisStore:
         Raises:
             TooLarge: If there are too many.
         """
-        await self._write("keys", MAX_KEYS, record.id, json.dumps(asdict(record)))
+        await self._write("keys", MAX_KEYS, record.id, write(record))
 
     async def revoke_key(self, key_id: str, now: float) -> KeyRecord:
         """Let nobody in with a key from now on; the record stays.
@@ -119,7 +129,7 @@ class RedisStore:
         record = await self._run("revoke", ["keys", "version"], [_version(), key_id, repr(now)])
         if record is None:
             raise NotFound(f"there is no key {key_id[:40]!a}")
-        return KeyRecord(**json.loads(record))
+        return read(record)
 
     async def put_setting(self, name: str, value: str | None) -> None:
         """Write a runtime setting that has been checked; None removes it.

@@ -5,20 +5,20 @@ at any moment. The same class without a file is the state of one gateway that ha
 """
 
 import asyncio
-import json
 import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 from qzoom.errors import NotFound, TooLarge
 from qzoom.store import sqlite_answers, sqlite_quotas
 from qzoom.store.base import MAX_KEYS, MAX_SETTINGS, Clock, StoreUnavailable
+from qzoom.store.limits import Amounts
 from qzoom.store.messages import (
     Charge,
     Claim,
@@ -30,6 +30,8 @@ from qzoom.store.messages import (
     Settlement,
     Verdict,
 )
+from qzoom.store.records import read, read_all
+from qzoom.store.records import write as write_record
 
 LOCK_TIMEOUT_S = 2.0
 """Longest wait for another process' transaction; each lasts less than a millisecond."""
@@ -68,6 +70,9 @@ class SqliteStore:
         # SQLite's calls block, so one thread makes them, one after the other.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
 
+    async def prepare(self) -> None:
+        """Nothing makes the first question slow."""
+
     async def configuration(self, known_version: str) -> Configuration | None:
         """Return keys and settings; None if they are as in the version that is known."""
 
@@ -76,8 +81,7 @@ class SqliteStore:
             version = row[0] if row else ""
             if version == known_version:
                 return None
-            records = [json.loads(text) for (text,) in db.execute("SELECT record FROM keys")]
-            keys = {record["id"]: KeyRecord(**record) for record in records}
+            keys = read_all(text for (text,) in db.execute("SELECT record FROM keys"))
             settings = dict(db.execute("SELECT name, value FROM settings").fetchall())
             return Configuration(version, keys, settings)
 
@@ -94,7 +98,7 @@ class SqliteStore:
             (count,) = db.execute("SELECT count(*) FROM keys").fetchone()
             if count >= MAX_KEYS:
                 raise TooLarge(f"there are {count} keys, at most {MAX_KEYS}")
-            db.execute("INSERT INTO keys VALUES (?, ?)", (record.id, json.dumps(asdict(record))))
+            db.execute("INSERT INTO keys VALUES (?, ?)", (record.id, write_record(record)))
             _changed(db)
 
         await self._run(write)
@@ -110,11 +114,13 @@ class SqliteStore:
             row = db.execute("SELECT record FROM keys WHERE id = ?", (key_id,)).fetchone()
             if row is None:
                 raise NotFound(f"there is no key {key_id[:40]!a}")
-            fields = json.loads(row[0])
-            fields["revoked"] = fields["revoked"] or now
-            db.execute("UPDATE keys SET record = ? WHERE id = ?", (json.dumps(fields), key_id))
-            _changed(db)
-            return KeyRecord(**fields)
+            record = read(row[0])
+            if record.revoked is None:
+                record = replace(record, revoked=now)
+                text = write_record(record)
+                db.execute("UPDATE keys SET record = ? WHERE id = ?", (text, key_id))
+                _changed(db)
+            return record
 
         return await self._run(write)
 
@@ -140,6 +146,11 @@ class SqliteStore:
     async def admit(self, charge: Charge) -> Verdict:
         """Let a request begin and count it, or refuse it and count nothing."""
         return await self._run(lambda db: sqlite_quotas.admit(db, charge, self._clock()))
+
+    async def adopt(self, tenant: str, second: int, used: Amounts) -> None:
+        """Count at least what another store has counted for a tenant up to a second."""
+        now = self._clock()
+        await self._run(lambda db: sqlite_quotas.adopt(db, tenant, second, used, now))
 
     async def settle(self, settlement: Settlement) -> None:
         """Correct what was counted for a request, and give its place to another."""

@@ -90,6 +90,20 @@ def renew(db: sqlite3.Connection, renewal: Renewal, until: float) -> None:
         db.execute("INSERT OR REPLACE INTO leases VALUES (?, ?, ?)", row)
 
 
+def adopt(db: sqlite3.Connection, tenant: str, second: int, used: Amounts, now: float) -> None:
+    """Count at least what another store has counted up to a second, if it still counts."""
+    if second < oldest_second(now):
+        return
+    counted = db.execute(
+        "SELECT total(requests), total(visual), total(generated) FROM usage "
+        "WHERE tenant = ? AND second >= ?",
+        (tenant, oldest_second(now)),
+    ).fetchone()
+    missing = Amounts(*(max(0, int(a - b)) for a, b in zip(used, counted, strict=True)))
+    db.execute("INSERT OR IGNORE INTO usage VALUES (?, ?, 0, 0, 0)", (tenant, second))
+    _add(db, tenant, second, missing)
+
+
 def _add(db: sqlite3.Connection, tenant: str, second: int, amounts: Amounts) -> None:
     db.execute(
         "UPDATE usage SET requests = requests + ?, visual = visual + ?, generated = generated + ? "

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from qzoom.contracts.stages import Proposal, Timing
+from qzoom.contracts.tenancy import DEFAULT_TENANT
 from qzoom.errors import QZoomError
 from qzoom.telemetry.logs import EventLog
 from qzoom.telemetry.metrics import MetricsRegistry
@@ -240,7 +241,7 @@ class GatewayTelemetry:
 
     @contextmanager
     def request(
-        self, request_id: str, headers: Mapping[str, str], model: str
+        self, request_id: str, headers: Mapping[str, str], model: str, tenant: str = DEFAULT_TENANT
     ) -> Iterator[RequestTelemetry]:
         """Cover one request; an exception that leaves the block becomes its outcome.
 
@@ -250,6 +251,7 @@ class GatewayTelemetry:
             request_id: Our id of the request.
             headers: W3C trace context that the client sent, lower-case names; may be empty.
             model: Name of the model that answers.
+            tenant: Who asks.
 
         Yields:
             What the request flow tells about itself.
@@ -261,6 +263,7 @@ class GatewayTelemetry:
                     Attribute.REQUEST_ID: request_id,
                     Attribute.GEN_AI_OPERATION: "chat",
                     Attribute.GEN_AI_MODEL: model,
+                    Attribute.TENANT: tenant,
                 }
             )
             self.metrics.add(Metric.IN_FLIGHT)

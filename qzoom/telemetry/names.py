@@ -71,6 +71,10 @@ class Attribute(_Name):
     BATCH_SIZE = "qzoom.batch_size", "Requests that shared the batch"
     DEGRADED = "qzoom.degraded", "Why a coarse answer was given where a zoom was meant"
     RERUNS = "qzoom.reruns", "How often the stages were run again because their state was lost"
+    TENANT = "qzoom.tenant", "Whose request it is"
+    CALLER = "qzoom.caller", "What let the caller in: `key:<id>`, `token` or `nobody`"
+    REPLAYED = "qzoom.replayed", "Whether the answer was given before, to the same Idempotency-Key"
+    STORE_REASON = "qzoom.store_reason", "Why the store of the gateways does not answer"
     STAGE = "qzoom.stage", "Name of the stage, in log lines of services"
     DURATION_MS = "qzoom.duration_ms", "Milliseconds of the whole call, in log lines"
     ERROR_TYPE = "error.type", "Code of the error (OpenTelemetry)"
@@ -90,6 +94,8 @@ class Event(_Name):
     REQUEST_RERUN = "gateway.request.rerun", "State was lost; the stages run again"
     STAGE_DONE = "stage.done", "A replica finished its part of a request"
     SERVICE_READY = "service.ready", "A replica has loaded its part of the model"
+    STORE_LOST = "store.lost", "The store does not answer; quotas are each gateway's own"
+    STORE_BACK = "store.back", "The store answers again"
     INTERNAL_ERROR = "internal.error", "A defect of ours; the exception is in the line"
 
 
@@ -208,6 +214,44 @@ class Metric(Enum):
     )
     RERUNS = MetricSpec(
         "qzoom_reruns_total", Kind.COUNTER, "Requests run again because their state was lost"
+    )
+    TENANT_REQUESTS = MetricSpec(
+        "qzoom_tenant_requests_total",
+        Kind.COUNTER,
+        "Finished requests by tenant and outcome; `other` for tenants beyond the first 50",
+        ("tenant", "outcome"),
+    )
+    TENANT_TOKENS = MetricSpec(
+        "qzoom_tenant_tokens_total",
+        Kind.COUNTER,
+        "Tokens that count for a tenant: `visual` and `generated`",
+        ("tenant", "kind"),
+    )
+    QUOTA_REFUSALS = MetricSpec(
+        "qzoom_quota_refusals_total",
+        Kind.COUNTER,
+        "Requests refused because a limit of the tenant was reached, by the limit",
+        ("tenant", "limit"),
+    )
+    AUTH_FAILURES = MetricSpec(
+        "qzoom_auth_failures_total", Kind.COUNTER, "Calls without a valid key or token"
+    )
+    REPLAYS = MetricSpec(
+        "qzoom_idempotency_total",
+        Kind.COUNTER,
+        "Requests with an Idempotency-Key: `stored`, `replayed`, `in_use`, `reused`, `too_large`",
+        ("outcome",),
+    )
+    STORE_SECONDS = _seconds(
+        "qzoom_store_seconds", "How long requests waited for the store of the gateways", "operation"
+    )
+    STORE_DEGRADED = MetricSpec(
+        "qzoom_store_degraded",
+        Kind.GAUGE,
+        "Gateways whose store does not answer: their quotas are their own",
+    )
+    STORE_LOSSES = MetricSpec(
+        "qzoom_store_losses_total", Kind.COUNTER, "How often gateways have lost their store"
     )
     BUILD_INFO = MetricSpec(
         "qzoom_build_info", Kind.GAUGE, "1 for each version that a gateway runs", ("version",)

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from qzoom.errors import NotFound
-from qzoom.telemetry.names import AttributeValue
+from qzoom.telemetry.names import Attribute, AttributeValue
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,21 +90,28 @@ class TraceStore:
         with self._lock:
             self._records.appendleft(record)
 
-    def get(self, key: str) -> TraceRecord:
+    def get(self, key: str, tenant: str | None = None) -> TraceRecord:
         """Find a request by its trace id or its request id; the newest of several.
+
+        Args:
+            key: One of its ids.
+            tenant: Whose it must be; None takes anybody's.
 
         Raises:
             NotFound: If it never was here or is forgotten.
         """
-        for record in self.recent():
+        for record in self.recent(tenant=tenant):
             if key in (record.trace_id, record.request_id):
                 return record
         raise NotFound(f"no recent trace {key[:64]!r}; {len(self)} are kept")
 
-    def recent(self, limit: int | None = None) -> list[TraceRecord]:
-        """List the newest requests first."""
+    def recent(self, limit: int | None = None, tenant: str | None = None) -> list[TraceRecord]:
+        """List the newest requests first, of one tenant or of all."""
         with self._lock:
-            return list(self._records)[:limit]
+            records = list(self._records)
+        if tenant is not None:
+            records = [r for r in records if r.attributes.get(Attribute.TENANT.value) == tenant]
+        return records[:limit]
 
     def __len__(self) -> int:
         return len(self._records)

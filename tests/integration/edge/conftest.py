@@ -135,7 +135,8 @@ async def _metrics() -> str:
     return "qzoom_requests_total 1\n"
 
 
-async def _trace(trace_id: str) -> dict[str, object]:
+async def _trace(trace_id: str, tenant: str | None) -> dict[str, object]:
+    del tenant
     if trace_id != "0" * 31 + "1":
         raise NotFound("no recent trace")
     return {"trace_id": trace_id}
@@ -145,7 +146,8 @@ async def _stats(window_s: float) -> dict[str, object]:
     return {"object": "stats", "window_s": window_s}
 
 
-async def _traces(limit: int) -> list[dict[str, object]]:
+async def _traces(limit: int, tenant: str | None) -> list[dict[str, object]]:
+    del tenant
     return [{"trace_id": "0" * 31 + "1"}][:limit]
 
 

@@ -73,11 +73,11 @@ def server() -> Iterator[Server]:
     async def unused():
         raise AssertionError
 
-    async def trace(key):
-        return traces.get(key).to_json()
+    async def trace(key, tenant):
+        return traces.get(key, tenant).to_json()
 
-    async def recent(limit):
-        return [record.summary() for record in traces.recent(limit)]
+    async def recent(limit, tenant):
+        return [record.summary() for record in traces.recent(limit, tenant)]
 
     edge = Edge(flow, ("scripted",), flow.telemetry.log)
     app = create_app(edge, Probes(unused, unused, trace, recent, unused), behind_serve=False)

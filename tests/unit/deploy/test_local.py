@@ -34,11 +34,15 @@ def config(host=LOOPBACK, **app):
 def test_the_host_decides_who_is_let_in(host, is_local, url):
     assert config(host).is_local_only is is_local
     assert LocalSystem(config(host)).url == url
-    assert _for_this_machine(config(host)).gateway_settings().local_clients_only is is_local
+    assert (
+        _for_this_machine(config(host), Path("f")).gateway_settings().local_clients_only is is_local
+    )
 
 
 def test_services_on_a_gpu_share_it():
-    app = _for_this_machine(config(device="cuda", rpn={"device": "cpu"}, llm={"gpus": 1.0}))
+    app = _for_this_machine(
+        config(device="cuda", rpn={"device": "cpu"}, llm={"gpus": 1.0}), Path("f")
+    )
     assert app.gate_settings().gpus == 0.25
     assert app.llm_settings().gpus == 1.0
     assert app.rpn_settings().gpus == 0.0
@@ -71,6 +75,14 @@ def test_the_reason_of_a_failed_start_is_found_in_serves_message():
     )
     assert _reason("llm", message) == "the llm service did not start: m lacks lm_head.weight"
     assert _reason("llm", "") is None
+
+
+def test_a_system_has_a_store_of_its_own_unless_it_is_given_one():
+    own = _for_this_machine(config(), Path("/folder")).gateway_settings()
+    given = _for_this_machine(config(gateway={"store": "redis://host"}), Path("/folder"))
+
+    assert own.store == "sqlite:///folder/store.sqlite3"
+    assert given.gateway_settings().store == "redis://host"
 
 
 def test_stopping_what_never_started_does_nothing():

@@ -47,7 +47,7 @@ def stream(flow, seconds: float) -> EventStream:
         trace={},
     )
     edge = Edge(flow, ("m",), EventLog("gateway"))
-    return EventStream(edge, request, {"id": "r", "created": 0, "model": "m"}, include_usage=False)
+    return EventStream(edge, request, include_usage=False)
 
 
 async def forever():

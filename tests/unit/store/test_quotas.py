@@ -7,6 +7,7 @@ import pytest
 
 from qzoom.store.limits import Amounts, Resource, TenantLimits
 from qzoom.store.messages import Charge, Renewal, Settlement
+from qzoom.store.sqlite import SqliteStore
 
 LEASE_S = 15.0
 
@@ -196,3 +197,17 @@ async def test_nothing_is_left_of_the_past(store, clock):
 
     assert verdict.used == Amounts(62, 62, 62)
     assert verdict.running == 16
+
+
+async def test_local_state_goes_on_from_what_was_counted_elsewhere(clock):
+    local = SqliteStore(None, clock)
+    await local.admit(charge("a", amounts=Amounts(1, 5)))
+    await local.adopt("acme", int(clock.now) - 10, Amounts(4, 3, 7))
+    await local.adopt("acme", int(clock.now) - 62, Amounts(100, 100, 100))
+
+    verdict = await local.admit(charge("b", amounts=Amounts(1), requests_per_minute=5))
+
+    assert verdict.used == Amounts(5, 5, 7)
+    clock.now += 52
+    assert (await local.admit(charge("c", amounts=Amounts()))).used == Amounts(2, 5)
+    await local.close()
