@@ -128,7 +128,7 @@ def test_the_command_writes_a_run_that_pareto_draws(tmp_path):
         (["--data", "nowhere"], "nowhere"), (["--metric", "bleu"], "bleu"),
         (["--task", "docvqa"], "docvqa:FOLDER"), (["--task", "imagenet:x"], "imagenet"),
         (["--task", "docvqa:/nonexistent"], "/nonexistent"), (["--preset", "own"], "own"),
-        (["--url", "http://127.0.0.1:9"], "no gateway"), (["--url", "ftp://x"], "ftp"),
+        (["--url", "http://127.0.0.1:9"], "no server"), (["--url", "ftp://x"], "ftp"),
         (["--published-thresholds"], "no task"),
     ],
 )  # fmt: skip
