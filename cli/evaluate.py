@@ -61,6 +61,12 @@ def evaluate(
     full_tokens: Annotated[
         int, typer.Option(min=1, max=16_384, help="The full budget where --budgets is not given.")
     ] = 324,
+    rivals: Annotated[
+        str, typer.Option(help="Of attention, vicrop, scales, tiling, dino1, dino2; one by one.")
+    ] = "",
+    detector: Annotated[
+        Path | None, typer.Option(help="Folder of GroundingDINO's weights, for dino1 and dino2.")
+    ] = None,
     preset: Annotated[str | None, typer.Option(help="paper or released.")] = None,
     published: Annotated[
         bool,
@@ -127,6 +133,8 @@ def evaluate(
                 console=err,
             )
         ]
+        if rivals:
+            results += _rivals(rivals, detector, answerer, asked, planned)
         about = {**answerer.about(), **_about(asked)}
     run = Run(about, results)
     summaries = [summarize(part) for part in run.modes().values()]
@@ -185,6 +193,27 @@ def _local(
         model or builtin_model(), preset=chosen, limits=limits, device=device, dtype=dtype
     )
     return LocalAnswerer(pipeline, batch=batch, device=device)
+
+
+def _rivals(
+    names: str, detector: Path | None, answerer: "Answerer", asked: "DataSet", planned: "list[Mode]"
+) -> "list[Result]":
+    from evaluation.answerers.local import LocalAnswerer
+    from evaluation.baselines.registry import open_rival
+    from evaluation.baselines.rival import RivalAnswerer
+    from evaluation.run import evaluate_rival
+
+    if not isinstance(answerer, LocalAnswerer):
+        raise Failure("--rivals look into the model, which a gateway does not show; use --model")
+    budgets = list(dict.fromkeys(mode.budget for mode in planned if mode.kind != "base"))
+    found: list[Result] = []
+    for name in (part.strip() for part in names.split(",")):
+        rival = open_rival(name, answerer.pipeline, detector=detector)
+        for budget in budgets or [None]:
+            results = evaluate_rival(RivalAnswerer(rival, {}), asked, name, budget)
+            total = len(asked.records)
+            found += track(results, description=f"{rival.name}", total=total, console=err)
+    return found
 
 
 def _about(asked: "DataSet") -> dict[str, Any]:

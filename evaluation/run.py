@@ -1,5 +1,6 @@
 """Ask a model questions whose answers are known, and record what happened to each."""
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 
 from evaluation.answerers import Answerer, Asked, Outcome
@@ -45,6 +46,22 @@ def evaluate_all(
         for result in found:
             kept.append(result)
             yield mode, result
+
+
+def evaluate_rival(
+    answerer: Answerer, data: DataSet, name: str, budget: int | None
+) -> Iterator[Result]:
+    """Answer all questions by a rival, whose name is the kind of its results.
+
+    Args:
+        answerer: The rival's.
+        data: The questions.
+        name: Short name of the rival.
+        budget: Most visual tokens; None for the model's own.
+    """
+    at = "" if budget is None else f"@{budget}"
+    for result in evaluate(answerer, data, Mode("base", budget, label=f"{name}{at}")):
+        yield dataclasses.replace(result, kind=name)
 
 
 def judge(data: DataSet, mode: Mode, record: Record, outcome: Outcome) -> Result:
