@@ -21,11 +21,14 @@ class History:
         self._began = time.monotonic()
         self._totals: deque[tuple[float, Samples]] = deque(maxlen=round(SPAN_S / PERIOD_S) + 1)
 
+    @property
+    def is_due(self) -> bool:
+        """Whether the next total is wanted."""
+        return not self._totals or time.monotonic() - self._totals[-1][0] >= PERIOD_S
+
     def note(self, total: Samples) -> None:
-        """Take the newest total; most are not kept."""
-        now = time.monotonic()
-        if not self._totals or now - self._totals[-1][0] >= PERIOD_S:
-            self._totals.append((now, total))
+        """Keep a total; the oldest one goes."""
+        self._totals.append((time.monotonic(), total))
 
     def since(self, window_s: float, total: Samples) -> tuple[Samples, float]:
         """Tell what was counted within a window that ends now.

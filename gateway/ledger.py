@@ -41,7 +41,8 @@ class _LedgerActor:
     def put(self, snapshot: Snapshot, traces: Sequence[TraceRecord]) -> None:
         """Take a gateway's newest snapshot, and what it has finished, the oldest first."""
         self._metrics.put(snapshot)
-        self._history.note(self._metrics.total())
+        if self._history.is_due:
+            self._history.note(self._metrics.total())
         for record in traces:
             self._traces.add(record)
 

@@ -1,6 +1,7 @@
 """Are the services there, and what do they hold? Asked by the gateway, with deadlines."""
 
 import asyncio
+import time
 from dataclasses import asdict
 from typing import Any
 
@@ -16,6 +17,8 @@ from qzoom.errors import Unavailable
 STATUS_TIMEOUT_S = 5.0
 FACTS_TIMEOUT_S = 30.0
 REPLICAS_TIMEOUT_S = 2.0
+REPLICAS_KEPT_S = 1.0
+"""Whoever asks more often gets what the last one got: Serve's controller has other work."""
 
 
 class Services:
@@ -28,6 +31,9 @@ class Services:
     def __init__(self, handles: Handles) -> None:
         self._handles = handles
         self._facts: ModelFacts | None = None
+        self._replicas: dict[str, Any] | None = None
+        self._replicas_until = 0.0
+        self._replicas_lock = asyncio.Lock()
 
     async def facts(self) -> ModelFacts:
         """Return what to know about the model; asked for once.
@@ -65,6 +71,13 @@ class Services:
 
     async def replicas(self) -> dict[str, Any] | None:
         """Count the replicas of each deployment by their state; None if Serve does not answer."""
+        async with self._replicas_lock:
+            if time.monotonic() >= self._replicas_until:
+                self._replicas = await self._count_replicas()
+                self._replicas_until = time.monotonic() + REPLICAS_KEPT_S
+            return self._replicas
+
+    async def _count_replicas(self) -> dict[str, Any] | None:
         try:
             async with asyncio.timeout(REPLICAS_TIMEOUT_S):
                 # Waits for Serve's controller; a thread of its own waits on where it is late.

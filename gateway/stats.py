@@ -58,13 +58,22 @@ class Counts:
         return self._sum(metric, "_sum", labels) / count if count else None
 
     def unread(self) -> list[Json]:
-        """List the counters and gauges that nobody read, so that new metrics show by themselves."""
-        return [
-            {"name": metric.value.name, "labels": labels, "value": value}
-            for metric in Metric
-            if metric not in self._read and metric.value.kind is not Kind.HISTOGRAM
-            for labels, value in list(self._of(metric, ""))
-        ]
+        """List what nobody read, so that new metrics show by themselves; of histograms the mean."""
+        left = [metric for metric in Metric if metric not in self._read]
+        listed = []
+        for metric in left:
+            is_histogram = metric.value.kind is Kind.HISTOGRAM
+            for labels, value in list(self._of(metric, "_count" if is_histogram else "")):
+                entry = {
+                    "name": metric.value.name,
+                    "meaning": metric.value.meaning,
+                    "labels": labels,
+                    "value": value,
+                }
+                if is_histogram:
+                    entry["mean"] = self.mean(metric, **labels)
+                listed.append(entry)
+        return listed
 
     def _sum(self, metric: Metric, suffix: str, labels: Mapping[str, str]) -> float:
         found = self._of(metric, suffix)

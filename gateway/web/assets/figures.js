@@ -107,8 +107,12 @@ function replicas(deployments) {
   ]), "No deployment.");
 }
 
-function other({ name, labels, value }) {
+function other({ name, meaning, labels, value, mean }) {
   const told = Object.entries(labels).map(([label, text]) => `${label} ${text}`).join(", ");
-  const short = name.replace(/^qzoom_/, "").replace(/_total$/, "").replaceAll("_", " ");
-  return [told ? `${short}: ${told}` : short, value.toLocaleString("en", { maximumFractionDigits: 3 })];
+  const short = name.replace(/^qzoom_/, "").replace(/_(total|seconds|bytes)$/, "").replaceAll("_", " ");
+  const shown = h("span", {}, told ? `${short}: ${told}` : short, h("br"), h("small", {}, meaning.replaceAll("`", "")));
+  const number = value.toLocaleString("en", { maximumFractionDigits: 3 });
+  if (mean === undefined) return [shown, number];
+  const each = name.endsWith("_seconds") ? ms(mean === null ? null : mean * 1000) : mean?.toFixed(3);
+  return [shown, each ? `${number}, mean ${each}` : number];
 }

@@ -27,14 +27,14 @@ export function showTraces(recent) {
 }
 
 function row(request) {
-  const route = request.route ?? "none";
+  const route = request.route ?? "no route";
   const body = h("div", { class: "body" });
   const details = h("details", {
     ontoggle: () => details.open && !body.hasChildNodes() && load(request.trace_id, body),
   },
   h("summary", {},
     h("time", { datetime: new Date(request.started * 1000).toISOString() }, new Date(request.started * 1000).toLocaleTimeString("en-GB")),
-    h("span", { class: `pill ${route}` }, route),
+    h("span", { class: `pill ${request.route ?? ""}` }, route),
     h("code", {}, request.request_id),
     h("span", { class: request.outcome === "ok" ? "" : "bad" }, request.outcome),
     h("span", { class: "ms" }, ms(request.duration_ms))),

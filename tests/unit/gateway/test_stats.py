@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateway import history
 from gateway.history import History
-from gateway.stats import quantile, summary
+from gateway.stats import Counts, quantile, summary
 from qzoom.telemetry.metrics import MetricsRegistry, merge
 from qzoom.telemetry.names import LATENCY_BUCKETS_S, SCORE_BUCKETS, STAGES, Metric
 
@@ -93,14 +93,15 @@ def test_nothing_counted_is_a_whole_document_too():
     assert document["gate"]["scores"]["counts"] == [0] * (len(SCORE_BUCKETS) + 1)
 
 
-def test_a_counter_that_no_part_shows_is_listed(counted, monkeypatch):
-    monkeypatch.setattr("gateway.stats.Counts.by", lambda *_args, **_labels: {})
-    other = summary(counted.snapshot().samples, 1.0)["other"]
-    assert {
-        "name": "qzoom_visual_tokens_total",
-        "labels": {"kind": "spared"},
-        "value": 252.0,
-    } in other
+def test_a_metric_that_no_part_shows_is_listed(counted):
+    counts = Counts(counted.snapshot().samples)
+    counts.total(Metric.REQUESTS)
+    listed = {(entry["name"], *entry["labels"].values()): entry for entry in counts.unread()}
+    spared = listed["qzoom_visual_tokens_total", "spared"]
+    assert (spared["value"], spared["meaning"]) == (252, Metric.VISUAL_TOKENS.value.meaning)
+    waited = listed["qzoom_stage_queue_seconds", "gate.prefill"]
+    assert (waited["value"], waited["mean"]) == (1, pytest.approx(0.004))
+    assert not [name for name, *_ in listed if name == "qzoom_requests_total"]
 
 
 def test_a_window_holds_what_happened_in_it(counted, monkeypatch):
@@ -110,7 +111,8 @@ def test_a_window_holds_what_happened_in_it(counted, monkeypatch):
     key = ("qzoom_requests_total", (("outcome", "ok"), ("route", "zoom")))
     flying = ("qzoom_requests_in_flight", ())
     for _ in range(100):
-        kept.note(counted.snapshot().samples)
+        if kept.is_due:
+            kept.note(counted.snapshot().samples)
         counted.add(Metric.REQUESTS, "zoom", "ok")
         now += 1.0
     total = counted.snapshot().samples
@@ -130,6 +132,8 @@ def test_the_memory_of_a_long_run_is_bounded(monkeypatch):
     monkeypatch.setattr(history.time, "monotonic", lambda: now)
     kept = History()
     for _ in range(2000):
+        assert kept.is_due
         kept.note({})
+        assert not kept.is_due
         now += history.PERIOD_S
     assert len(kept._totals) * history.PERIOD_S <= history.SPAN_S + history.PERIOD_S
