@@ -15,6 +15,9 @@ from qzoom.telemetry.names import SCORE_BUCKETS, STAGES, Kind, Metric
 
 Json = dict[str, Any]
 ROUTES = ("direct", "zoom")
+PRIVATE = "tenant"
+"""A label whose values nobody is told here."""
+
 QUANTILES = {"p50_ms": 0.5, "p95_ms": 0.95, "p99_ms": 0.99}
 
 
@@ -58,20 +61,26 @@ class Counts:
         return self._sum(metric, "_sum", labels) / count if count else None
 
     def unread(self) -> list[Json]:
-        """List what nobody read, so that new metrics show by themselves; of histograms the mean."""
-        left = [metric for metric in Metric if metric not in self._read]
+        """List what nobody read, so that new metrics show by themselves; of histograms the mean.
+
+        Tenants are added up: who may see these figures may not see theirs.
+        """
         listed = []
-        for metric in left:
+        for metric in [metric for metric in Metric if metric not in self._read]:
             is_histogram = metric.value.kind is Kind.HISTOGRAM
-            for labels, value in list(self._of(metric, "_count" if is_histogram else "")):
+            sums: dict[tuple[tuple[str, str], ...], float] = {}
+            for labels, value in self._of(metric, "_count" if is_histogram else ""):
+                key = tuple((name, text) for name, text in labels.items() if name != PRIVATE)
+                sums[key] = sums.get(key, 0.0) + value
+            for key, value in sums.items():
                 entry = {
                     "name": metric.value.name,
                     "meaning": metric.value.meaning,
-                    "labels": labels,
+                    "labels": dict(key),
                     "value": value,
                 }
                 if is_histogram:
-                    entry["mean"] = self.mean(metric, **labels)
+                    entry["mean"] = self.mean(metric, **dict(key))
                 listed.append(entry)
         return listed
 

@@ -1,5 +1,6 @@
 """Figures for people: quantiles, windows, and a document that leaves no metric out."""
 
+import json
 import math
 
 import numpy as np
@@ -102,6 +103,15 @@ def test_a_metric_that_no_part_shows_is_listed(counted):
     waited = listed["qzoom_stage_queue_seconds", "gate.prefill"]
     assert (waited["value"], waited["mean"]) == (1, pytest.approx(0.004))
     assert not [name for name, *_ in listed if name == "qzoom_requests_total"]
+
+
+def test_no_tenant_is_named(counted):
+    for tenant, outcome in (("secret-a", "ok"), ("secret-b", "ok"), ("secret-b", "overloaded")):
+        counted.add(Metric.TENANT_REQUESTS, tenant, outcome)
+    document = summary(counted.snapshot().samples, 10.0)
+    assert "secret" not in json.dumps(document)
+    told = [e for e in document["other"] if e["name"] == "qzoom_tenant_requests_total"]
+    assert {e["labels"]["outcome"]: e["value"] for e in told} == {"ok": 2, "overloaded": 1}
 
 
 def test_a_window_holds_what_happened_in_it(counted, monkeypatch):
