@@ -5,8 +5,8 @@ import base64
 import socket
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 
 import grpc
@@ -16,6 +16,8 @@ import uvicorn
 from grpc_reflection.v1alpha import reflection
 from PIL import Image
 
+from gateway.access.access import Access
+from gateway.access.settings import AccessSettings
 from gateway.app import Probes, create_app
 from gateway.edge import Edge
 from gateway.events import (
@@ -34,6 +36,7 @@ from qzoom.contracts.conversation import Text
 from qzoom.contracts.request import AnswerRequest
 from qzoom.errors import NotFound, Overloaded, Unavailable
 from qzoom.pb import qzoom_pb2, qzoom_pb2_grpc
+from qzoom.telemetry.gateway import GatewayTelemetry
 from qzoom.telemetry.logs import EventLog
 
 MODEL = "echo"
@@ -151,20 +154,29 @@ async def _traces(limit: int, tenant: str | None) -> list[dict[str, object]]:
     return [{"trace_id": "0" * 31 + "1"}][:limit]
 
 
+async def _visual_cost(_request: AnswerRequest) -> int:
+    return 40
+
+
 @contextmanager
-def _serve(flow: EchoFlow) -> Iterator[EdgeServer]:
-    """Run both edges in the event loop of one thread."""
-    edge = Edge(flow, (MODEL,), EventLog("gateway"))
+def _serve(flow: EchoFlow, settings: AccessSettings | None = None) -> Iterator[EdgeServer]:
+    """Run both edges in the event loop of one thread, behind access if there are settings."""
     probes = Probes(_ready, _metrics, _trace, _traces, _stats)
-    config = uvicorn.Config(
-        create_app(edge, probes, behind_serve=False), log_level="warning", ws="none", lifespan="off"
-    )
-    http = uvicorn.Server(config)
     listener = socket.create_server(("127.0.0.1", 0))
     grpc_port: list[int] = []
+    servers: list[uvicorn.Server] = []
     started = threading.Event()
 
     async def main() -> None:
+        edge = Edge(flow, (MODEL,), EventLog("gateway"))
+        access = None
+        if settings is not None:
+            access = Access(settings, GatewayTelemetry())
+            answers = access.around(flow, _visual_cost)
+            edge = replace(edge, flow=answers, identify=access.identify)
+        app = create_app(edge, probes, behind_serve=False)
+        config = uvicorn.Config(app, log_level="warning", ws="none", lifespan="off")
+        servers.append(uvicorn.Server(config))
         rpc = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", MESSAGE_LIMIT),
@@ -177,15 +189,19 @@ def _serve(flow: EchoFlow) -> Iterator[EdgeServer]:
         grpc_port.append(rpc.add_insecure_port("127.0.0.1:0"))
         await rpc.start()
         started.set()
-        await http.serve(sockets=[listener])
+        await servers[0].serve(sockets=[listener])
         await rpc.stop(grace=0)
+        if access is not None:
+            access.close()
+            assert access._closing is not None
+            await access._closing
 
     thread = threading.Thread(target=lambda: asyncio.run(main()), daemon=True)
     thread.start()
     assert started.wait(START_TIMEOUT_S)
     port = listener.getsockname()[1]
     yield EdgeServer(f"http://127.0.0.1:{port}", f"127.0.0.1:{grpc_port[0]}", flow)
-    http.should_exit = True
+    servers[0].should_exit = True
     thread.join(START_TIMEOUT_S)
     assert not thread.is_alive()
 
@@ -196,6 +212,19 @@ def edge_server() -> Iterator[EdgeServer]:
     with _serve(flow) as server:
         yield server
     flow.decoder.close()
+
+
+@pytest.fixture
+def serve_edge() -> Iterator[Callable[[AccessSettings], EdgeServer]]:
+    """Serve behind access: `serve_edge(AccessSettings(...))`."""
+    with ExitStack() as stack:
+
+        def start(settings: AccessSettings) -> EdgeServer:
+            flow = EchoFlow()
+            stack.callback(flow.decoder.close)
+            return stack.enter_context(_serve(flow, settings))
+
+        yield start
 
 
 @pytest.fixture
