@@ -99,6 +99,36 @@ def rpn(
     )
 
 
+@app.command()
+def gate(
+    model: ModelArg,
+    data: DataArg,
+    folder: OutArg,
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    changes: SetOption = None,
+    device: DeviceOption = "cpu",
+    dtype: DTypeOption = DTypeName.FLOAT32,
+    threads: ThreadsOption = 1,
+) -> None:
+    """Answer along a rising trajectory of resolutions: labels of the gate (III-B)."""
+    from training.labels.gate import choose_trajectories, read_trajectories
+    from training.labels.jobs import GateLabelJob
+    from training.labels.shards import LabelFolder
+    from training.stages.recipe import load_stage_recipe
+
+    plan = load_stage_recipe(recipe, changes or ())
+    machine = _machine(device, dtype, threads)
+    run_job(GateLabelJob(model=model, data=data, out=folder, recipe=plan, machine=machine))
+    found = list(read_trajectories(LabelFolder.open(folder)))
+    table = Table("visual tokens", *map(str, plan.gate_labels.budgets), title="right answers")
+    shares = [sum(t.right[i] for t in found) / len(found) for i in range(len(found[0].right))]
+    table.add_row(f"{len(found)} questions", *(f"{share:.3f}" for share in shares))
+    out.print(table)
+    kept = choose_trajectories(found, "consistency", None, 0)
+    hard = sum(not all(t.right) for t in kept)
+    out.print(f"{len(kept)} consistent: {hard} need resolution, {len(kept) - hard} do not")
+
+
 @app.command(name="heads")
 def find_heads(
     model: ModelArg,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Train a model, stage by stage.", no_args_is_help=True)
 app.command()(stages.rpn)
+app.command()(stages.gate)
 _console = Console()
 
 RecipeOption = Annotated[str, typer.Option(help="Name of a recipe, or path of a YAML file.")]
@@ -54,21 +55,6 @@ def base(
         plan = dataclasses.replace(plan, base=changed)
     pprint(plan, console=_console)
     trainer = BaseTrainer(plan, folder / "base")
-    if resume:
-        trainer.resume()
-    trainer.run()
-
-
-@app.command()
-def gate(
-    recipe: RecipeOption = "built-in", out: OutOption = None, resume: ResumeOption = False
-) -> None:
-    """Train the gate on a trained base."""
-    from training.gate import GateTrainer
-
-    plan, folder = _open(recipe, out)
-    pprint(plan.gate, console=_console)
-    trainer = GateTrainer(plan, folder / "base", folder / "gate")
     if resume:
         trainer.resume()
     trainer.run()

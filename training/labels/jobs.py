@@ -11,6 +11,8 @@ from qzoom.data.record import Record
 from qzoom.data.records import open_records
 from qzoom.errors import InvalidRequest
 from qzoom.model.loading import Checkpoint
+from training.labels.gate import KIND as GATE_KIND
+from training.labels.gate import label_trajectories
 from training.labels.rpn import KIND, RegionJob, heads_to_json, label_pictures
 from training.labels.shards import LabelFolder, Shard, group_pictures
 from training.reading.reader import Heads, Reader
@@ -142,6 +144,68 @@ class RegionLabelJob:
         groups = group_pictures(open_records(self.data))
         job = self.region_job()
         return lambda number: label_pictures(reader, shard_part(groups, number), job)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateLabelJob:
+    """`qzoom label gate`.
+
+    Attributes:
+        model: Checkpoint folder.
+        data: Name of the data set; its records need answers.
+        out: Label folder.
+        recipe: Gives resolutions, prompt, and when an answer is right.
+        machine: Where to compute.
+    """
+
+    model: Path
+    data: str
+    out: Path
+    recipe: StageRecipe
+    machine: Machine = field(default_factory=Machine)
+
+    def describe(self) -> dict[str, Any]:
+        """See `LabelJob`.
+
+        Raises:
+            InvalidRequest: If no record has an answer.
+        """
+        checkpoint = open_for_stage(self.model, self.recipe)
+        groups = group_pictures(open_records(self.data))
+        questions = sum(bool(record.answers) for group in groups for record in group)
+        if not questions:
+            raise InvalidRequest(f"no record of {self.data} has an answer to compare with")
+        settings = self.recipe.gate_labels
+        return {
+            "kind": GATE_KIND,
+            "family": checkpoint.family,
+            "base_revision": base_revision(checkpoint),
+            "data": self.data,
+            "questions": questions,
+            "suffix": self.recipe.suffix,
+            "shards": -(-len(groups) // PICTURES_PER_SHARD),
+            "budgets": settings.budgets,
+            "max_new_tokens": settings.max_new_tokens,
+            "match": settings.match,
+            "anls": settings.anls,
+        }
+
+    def worker(self) -> Callable[[int], Shard]:
+        """See `LabelJob`."""
+        device, dtype = self.machine.prepare()
+        checkpoint = open_for_stage(self.model, self.recipe)
+        suffix = self.recipe.suffix
+        reader = Reader.load(checkpoint, device=device, dtype=dtype, suffix=suffix)
+        groups = group_pictures(open_records(self.data))
+        settings = self.recipe.gate_labels
+        return lambda number: label_trajectories(
+            reader,
+            shard_part(groups, number),
+            settings.budgets,
+            settings.max_new_tokens,
+            settings.match,
+            settings.anls,
+        )
 
 
 def mode_of(recipe: StageRecipe, mode: Mode) -> HeadsOf:

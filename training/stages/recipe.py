@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from qzoom.errors import InvalidRequest, NotFound
 from qzoom.model.config import Family
@@ -112,12 +112,27 @@ class GateLabels(Section):
         max_new_tokens: Most tokens of an answer.
         match: When an answer counts as right.
         anls: Smallest similarity that counts as right, with `match: anls`.
+        rule: From answers to labels (see `training.labels.gate`).
+        max_easy_ratio: Most questions that are right everywhere for each that is not; None keeps
+            all (the published rule has 1).
+        draw_budgets: Resolutions that the gate is trained at, of `budgets`; None takes all.
     """
 
     budgets: list[int] = Field(default=[64, 128, 256, 576, 1024], min_length=2)
     max_new_tokens: int = 128
     match: Literal["exact", "anls", "contains"] = "exact"
     anls: float = Field(default=0.5, gt=0, le=1)
+    rule: Literal["consistency", "naive", "published"] = "consistency"
+    max_easy_ratio: float | None = Field(default=None, gt=0)
+    draw_budgets: list[int] | None = None
+
+    @model_validator(mode="after")
+    def _is_rising(self) -> "GateLabels":
+        if self.budgets != sorted(set(self.budgets)) or self.budgets[0] < 1:
+            raise ValueError(f"budgets are {self.budgets}, must rise")
+        if unknown := set(self.draw_budgets or ()) - set(self.budgets):
+            raise ValueError(f"draw_budgets has {sorted(unknown)}, which budgets lacks")
+        return self
 
 
 class PostSft(Optimisation):

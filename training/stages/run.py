@@ -7,7 +7,8 @@ from pathlib import Path
 
 from qzoom.model.loading import Checkpoint
 from training.labels.jobs import Machine
-from training.stages.branches import RpnBranch
+from training.stages.branches import GateBranch, RpnBranch
+from training.stages.gate import GateTask, read_gate_data
 from training.stages.loop import Progress, train
 from training.stages.parts import write_part
 from training.stages.recipe import StageRecipe
@@ -64,6 +65,33 @@ def train_rpn(run: StageRun, on_step: OnStep = lambda _: None) -> None:
     about |= {"rules": rules.to_dict(), "continue_rpn": run.continue_rpn}
     train(task, plan, run.out, about=about, device=device, resume=run.resume, on_step=on_step)
     finished = dataclasses.replace(checkpoint.qzoom, has_rpn=True)
+    write_part(
+        run.out / "part",
+        task.name,
+        dataclasses.replace(checkpoint, qzoom=finished),
+        task.parameters,
+    )
+
+
+def train_gate(run: StageRun, on_step: OnStep = lambda _: None) -> None:
+    """`qzoom train gate`.
+
+    Raises:
+        InvalidRequest: If model, recipe, labels and data do not fit, before any work.
+    """
+    device, dtype = run.machine.prepare()
+    plan, recipe = run.recipe.gate, run.recipe
+    checkpoint = open_for_stage(run.model, recipe)
+    settings = recipe.gate_labels
+    data, about = read_gate_data(run.labels, checkpoint, settings, plan.seed, run.data)
+    branch = GateBranch(checkpoint, device=device, seed=plan.seed, recompute=plan.recompute)
+    frozen = FrozenLower.load(
+        without_branches(checkpoint), device=device, dtype=dtype, suffix=recipe.suffix
+    )
+    task = GateTask(branch, frozen, data, settings, seed=plan.seed, cache_mb=plan.cache_mb)
+    about |= {"gate_labels": settings.model_dump()}
+    train(task, plan, run.out, about=about, device=device, resume=run.resume, on_step=on_step)
+    finished = dataclasses.replace(checkpoint.qzoom, has_gate=True)
     write_part(
         run.out / "part",
         task.name,

@@ -14,21 +14,26 @@ import numpy as np
 import pytest
 import torch
 
+from qzoom.contracts.options import Options
+from qzoom.contracts.sampling import Sampling
 from qzoom.data.records import open_records
 from qzoom.errors import InvalidRequest
 from qzoom.model.loading import open_checkpoint
+from qzoom.model.pipeline import Pipeline
 from qzoom.model.prefill import PrefillGate, PrefillInput
 from qzoom.model.rpn import RegionProposer, RpnInput
 from tests.unit.training.conftest import FAMILIES
-from training.labels.jobs import RegionLabelJob, run_here
+from training.labels.gate import read_trajectories
+from training.labels.jobs import GateLabelJob, RegionLabelJob, run_here
 from training.labels.rpn import read_samples
 from training.labels.shards import LabelFolder, group_pictures
-from training.stages.branches import RpnBranch
+from training.stages.branches import GateBranch, RpnBranch
 from training.stages.curve import read_curve
 from training.stages.parts import merge
 from training.stages.pieces import MAX_FILE_BYTES, read_pieces, write_pieces
 from training.stages.recipe import load_stage_recipe
-from training.stages.run import StageRun, train_rpn, without_branches
+from training.stages.run import StageRun, train_gate, train_rpn, without_branches
+from training.stages.setup import base_revision
 from training.stages.states import FrozenLower
 
 ROOT = Path(__file__).parents[3]
@@ -238,3 +243,62 @@ def test_tensors_of_any_size_go_into_small_files(tmp_path):
     assert max(f.stat().st_size for f in files) <= MAX_FILE_BYTES
     for name, tensor in read_pieces(tmp_path / "x"):
         torch.testing.assert_close(tensor, tensors[name], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_trained_gate_is_the_served_one(checkpoints, data, records, family, tmp_path):
+    budgets = [] if family != "llava" else ["gate_labels.budgets=[576, 577]"]
+    plan = recipe(family, "gate_labels.rule=naive", *budgets)
+    job = GateLabelJob(model=checkpoints[family], data=data, out=tmp_path / "labels", recipe=plan)
+    assert list(run_here(job))[-1] == (1, 1)
+    found = list(read_trajectories(LabelFolder.open(tmp_path / "labels")))
+    assert len(found) == len(records) + 1
+    assert all(len(t.answers) == len(plan.gate_labels.budgets) for t in found)
+    run = StageRun(model=checkpoints[family], labels=[job.out], out=tmp_path / "run", recipe=plan)
+    train_gate(run)
+    assert losses(run.out)[-1] < losses(run.out)[0]
+    merge(open_checkpoint(checkpoints[family]), [run.out], tmp_path / "model")
+    merged = open_checkpoint(tmp_path / "model")
+    assert merged.qzoom.has_gate
+    gate = PrefillGate.load(merged)
+    group = [r for r in records if r.picture.key == records[0].picture.key]
+    pixels = group[0].picture.load()
+    frozen = FrozenLower.load(without_branches(merged))
+    states = frozen.states(pixels, group)
+    branch = GateBranch(merged, device=torch.device("cpu"))
+    tensors = merged.tensors(["qzoom.gate"])
+    for name, parameter in branch.canonical().items():
+        parameter.data.copy_(tensors[name])
+    with torch.no_grad():
+        expected = torch.sigmoid(branch(frozen.pack([(states, [1])])))
+    [visual] = frozen._encoder.encode([frozen._encoder.prepare_coarse(pixels)])
+    size = (pixels.shape[1], pixels.shape[0])
+    prompt = gate.tokenize(group[1].conversation(), [visual.grid], [size])
+    [output] = gate.run([PrefillInput(prompt, [visual])])
+    assert output.p_refine == pytest.approx(float(expected[0]), abs=1e-5)
+
+
+def test_rpn_and_gate_go_into_one_model(checkpoints, labels, data, tmp_path):
+    """Trained one after the other on the same base; serving finds both."""
+    plan = recipe("qwen2_5_vl", "gate_labels.rule=naive")
+    model = checkpoints["qwen2_5_vl"]
+    train_rpn(run_of(checkpoints, labels, "qwen2_5_vl", tmp_path / "rpn"))
+    list(run_here(GateLabelJob(model=model, data=data, out=tmp_path / "l", recipe=plan)))
+    gate_run = StageRun(model=model, labels=[tmp_path / "l"], out=tmp_path / "gate", recipe=plan)
+    train_gate(gate_run)
+    base = open_checkpoint(model)
+    merge(base, [tmp_path / "rpn", tmp_path / "gate"], tmp_path / "both")
+    pipeline = Pipeline.open(tmp_path / "both")
+    record = open_records(data)[0]
+    pixels = record.picture.load()
+    options = Options(tau_gate=0.0, tau_roi=0.01)
+    answer = pipeline.answer(record.conversation(), [pixels], options, Sampling(max_tokens=3))
+    assert answer.route == "zoom"
+    assert answer.p_refine is not None
+    # The merged folder is a base for more: labels of the same base still fit it.
+    assert base_revision(open_checkpoint(tmp_path / "both")) == base_revision(base)
+    with pytest.raises(InvalidRequest, match="not empty"):
+        merge(base, [tmp_path / "rpn"], tmp_path / "both")
+    other = open_checkpoint(checkpoints["qwen3_vl"])
+    with pytest.raises(InvalidRequest, match="base_revision"):
+        merge(other, [tmp_path / "rpn"], tmp_path / "wrong")
