@@ -22,6 +22,9 @@ SLOT_ROWS, SLOT_COLS = 2, 6
 
 MAX_CODE_LENGTH = 4
 
+PLACE_THIRDS = 3
+"""Places are thirds of the picture's height and width, as in `vocabulary.PLACES`."""
+
 MIN_READABLE_PX = 6.5
 """Characters below this size in the encoded picture are not asked for."""
 
@@ -86,6 +89,12 @@ def aux_labels(scene: Scene, view_px: tuple[float, float, float, float], grid: G
     )
 
 
+def place_labels(grid: Grid) -> NDArray[np.int64]:
+    """Number of the place, row-major, that each visual token's centre lies in: [rows * cols]."""
+    rows, cols = ((2 * np.arange(n) + 1) * PLACE_THIRDS // (2 * n) for n in grid)
+    return (rows[:, None] * PLACE_THIRDS + cols[None]).ravel()
+
+
 class AuxHead(nn.Module):
     """Read-out of characters, shapes and colours from visual tokens.
 
@@ -103,6 +112,7 @@ class AuxHead(nn.Module):
         super().__init__()
         self.chars = nn.Linear(hidden_size, _SLOTS * (len(CODE_ALPHABET) + 1))
         self.order = nn.Linear(hidden_size, MAX_CODE_LENGTH * (len(CODE_ALPHABET) + 1))
+        self.place = nn.Linear(hidden_size, PLACE_THIRDS**2)
         self.background = nn.Parameter(torch.zeros(2))
         """Logits of "no shape" and "no colour"."""
         self.log_scale = nn.Parameter(torch.tensor(0.0))
@@ -138,6 +148,15 @@ class AuxHead(nn.Module):
             nothing = self.background[index].expand(len(near), 1)
             loss = loss + 0.5 * F.cross_entropy(torch.cat((nothing, near), dim=1), label)
         return loss
+
+    def place_loss(self, states_VD: Tensor, places: Tensor) -> Tensor:
+        """Do the decoder's states of the source picture's tokens know where the token lies?
+
+        Args:
+            states_VD: Hidden states.
+            places: [V] as from `place_labels`.
+        """
+        return F.cross_entropy(self.place(states_VD), places)
 
     def _characters(self, logits: Tensor, labels: Tensor) -> Tensor:
         by_place = logits.reshape(labels.numel(), -1)

@@ -33,6 +33,9 @@ from training.tokenizer import build_tokenizer
 logger = logging.getLogger(__name__)
 
 LOG_EVERY_STEPS = 20
+PLACE_LAYER = 2
+"""Layer, from 1, after which a visual token's state learns where in the picture it lies: rotary
+positions tell only how far apart tokens are."""
 POINTING_LAYERS = (3, 4)
 """Layers, from 1, whose attention learns to point; below the split, so the branches profit."""
 POINTING_HEADS = 2
@@ -130,7 +133,7 @@ class BaseTrainer:
         if phase.aux_weight:
             loss = phase.aux_weight * self._aux_loss(batch.vision, visual, phase)
         if phase.answers:
-            loss = loss + self._answer_loss(batch, torch.cat(visual), phase.pointing_weight)
+            loss = loss + self._answer_loss(batch, torch.cat(visual), phase)
         return self.update(loss, mode)
 
     def _aux_loss(
@@ -151,17 +154,22 @@ class BaseTrainer:
         ]
         return torch.stack(losses).sum()
 
-    def _answer_loss(self, batch: Batch, visual_VD: Tensor, pointing_weight: float) -> Tensor:
-        """Cross-entropy of the answers; layers below the split also learn to point."""
+    def _answer_loss(self, batch: Batch, visual_VD: Tensor, phase: Phase) -> Tensor:
+        """Cross-entropy of the answers; layers below the split also learn where things are."""
         text = self.forward.text
         rope, x = text.rope(batch.positions), self.forward.embed(batch, visual_VD)
-        pointers = Pointers(batch) if pointing_weight else None
+        pointers = Pointers(batch) if phase.pointing_weight else None
         loss = torch.zeros(())
         for number in range(1, len(text.text.layers) + 1):
             if pointers is not None and number in POINTING_LAYERS:
                 query, key = text.query_key(text.text.layers[number - 1], x, rope)
-                loss = loss + pointing_weight * pointers.loss(query[:, :POINTING_HEADS], key)
+                aim = pointers.loss(query[:, :POINTING_HEADS], key)
+                loss = loss + phase.pointing_weight * aim
             x = text.layers(x, rope, batch.mask, number, number)
+            if number == PLACE_LAYER and phase.place_weight:
+                known = batch.places != IGNORE
+                place_loss = self.aux.place_loss(x[known], batch.places[known])
+                loss = loss + phase.place_weight * place_loss
         chosen = batch.labels != IGNORE
         return loss + F.cross_entropy(text.logits(x[chosen]), batch.labels[chosen])
 

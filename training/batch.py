@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import Qwen2_5_VLForConditionalGeneration
 
+from training.aux import place_labels
 from training.forward import TextForward, VisionForward
 from training.layout import IGNORE, Prompts
 from training.modes import Sample, View
@@ -42,6 +43,8 @@ class Batch:
     """[R, 1, T, T], additive."""
     labels: Tensor
     is_image: Tensor
+    places: Tensor
+    """[R, T] place of each token of a source picture, IGNORE elsewhere."""
     view_order: Tensor
     """Where each packed visual token of `vision` belongs in the order of the samples."""
     samples: Sequence[Sample]
@@ -79,6 +82,7 @@ def collate(samples: Sequence[Sample], prompts: Prompts, window_cells: int) -> B
     count, most = len(samples), max(lengths)
     ids = np.full((count, most), prompts.pad, dtype=np.int64)
     labels = np.full((count, most), IGNORE, dtype=np.int64)
+    places = np.full((count, most), IGNORE, dtype=np.int64)
     positions = np.zeros((3, count, most), dtype=np.float32)
     visible = np.zeros((count, most, most), dtype=bool)
     visible[:, np.arange(most), np.arange(most)] = True
@@ -88,6 +92,8 @@ def collate(samples: Sequence[Sample], prompts: Prompts, window_cells: int) -> B
         labels[row, :n] = np.concatenate([np.asarray(s.labels) for s in segments])
         positions[:, row, :n] = np.concatenate([s.positions for s in segments], axis=1)
         visible[row, :n, :n] = sample.tree.visible()
+        start, grid = sample.tree.image_start, sample.tree.grid
+        places[row, start : start + grid[0] * grid[1]] = place_labels(grid)
     allowed = torch.from_numpy(visible)[:, None]
     ids_tensor = torch.from_numpy(ids)
     return Batch(
@@ -97,6 +103,7 @@ def collate(samples: Sequence[Sample], prompts: Prompts, window_cells: int) -> B
         mask=torch.zeros(allowed.shape).masked_fill_(~allowed, float("-inf")),
         labels=torch.from_numpy(labels),
         is_image=ids_tensor == prompts.image_pad,
+        places=torch.from_numpy(places),
         view_order=torch.from_numpy(order),
         samples=samples,
     )

@@ -5,7 +5,7 @@ from torch import nn
 
 from training.muon import Muon
 
-OUTER = ("embed", "lm_head", "head.", "chars", "order")
+OUTER = ("embed", "lm_head", "head.", "chars", "order", "place")
 """Parts of parameter names of input and output matrices, which Muon is not meant for."""
 
 ADAMW_BETAS = (0.9, 0.97)

@@ -36,6 +36,8 @@ class Phase:
     what a token shows limits what can be read from it."""
     pointing_weight: float = 0.0
     """Weight of the loss that teaches words which name an item to look at it."""
+    place_weight: float = 0.0
+    """Weight of the loss that teaches the source picture's tokens their place."""
     answers: bool = True
     """Train on answers too; False trains the vision tower alone."""
 

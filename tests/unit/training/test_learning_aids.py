@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from qzoom.data.splits import scene_seed
-from training.aux import AuxHead
+from training.aux import IGNORE, AuxHead, place_labels
 from training.batch import collate
 from training.layout import Prompts
 from training.modes import READABLE_PX, Budgets, make_sample
@@ -106,3 +106,22 @@ def test_a_page_teaches_many_characters():
     assert not page.aux.shapes.any()
     again = page_view(4)
     np.testing.assert_array_equal(again.patches, page.patches)
+
+
+def test_places_are_thirds_of_the_picture():
+    expected = [
+        [0, 0, 1, 1, 1, 2, 2],
+        [3, 3, 4, 4, 4, 5, 5],
+        [6, 6, 7, 7, 7, 8, 8],
+    ]
+    np.testing.assert_array_equal(place_labels((3, 7)).reshape(3, 7), expected)
+
+
+def test_only_the_source_pictures_tokens_have_a_place(prompts):
+    sample = make_sample(scene_seed("val", 3), "zoom", prompts, Budgets(), plain=True)
+    batch = collate([sample], prompts, 3)
+    known = batch.places[0] != IGNORE
+    cells = sample.tree.grid[0] * sample.tree.grid[1]
+    assert known.sum() == cells
+    assert batch.is_image[0].sum() > cells, "no RoI to tell apart"
+    assert known[sample.tree.image_start : sample.tree.image_start + cells].all()
