@@ -41,6 +41,9 @@ def build(config: AppConfig) -> Application:
         "max_constructor_retry_count": config.constructor_tries,
     }
     gateway = config.gateway_settings()
+    if not gateway.admit_requests:
+        in_work = llm.max_slots * llm.replicas
+        gateway = gateway.model_copy(update={"admit_requests": in_work})
     # Ray types a decorated class as the class itself, hence the casts.
     return (
         cast(Deployment, GatewayDeployment)

@@ -9,6 +9,8 @@ from ray.serve.handle import DeploymentHandle
 
 from gateway.access.access import Access
 from gateway.access.prediction import visual_cost, with_threshold
+from gateway.admission.admission import Admission
+from gateway.admission.shared import SharedDesk
 from gateway.app import Probes, create_app
 from gateway.edge import Edge
 from gateway.flow import Flow
@@ -49,11 +51,26 @@ class GatewayDeployment(QZoomMethods, HealthMethods):
         self._images = ImageDecoder(num_threads=settings.decode_threads)
         self._services = Services(handles)
         self._access = Access(settings.access_settings(), self._telemetry)
-        self._ledger = Ledger(
-            serve.get_replica_context().app_name, self._telemetry, settings.max_traces
-        )
+        replica = serve.get_replica_context()
+        self._ledger = Ledger(replica.app_name, self._telemetry, settings.max_traces)
+        bounds, name = settings.admission_bounds(), replica.replica_id.unique_id
+        self._desk = SharedDesk(replica.app_name, name, bounds, settings.replicas)
+        admission = Admission(self._desk, self._telemetry, name)
+
+        async def ready() -> dict[str, Any]:
+            admission.check_open()
+            return await self._services.ready()
+
+        self.ready = ready
         facts = with_threshold(self._services.facts, lambda: self._access.tau_gate)
-        flow = Flow(handles, facts, self._images, self._telemetry)
+        flow = Flow(
+            handles,
+            facts,
+            self._images,
+            admission,
+            self._telemetry,
+            settings.stage_timeout_s,
+        )
         self.edge = Edge(
             self._access.around(flow, visual_cost(facts)),
             (settings.model_name,),
@@ -91,6 +108,7 @@ class GatewayDeployment(QZoomMethods, HealthMethods):
     def __del__(self) -> None:
         """Stop what this replica started."""
         self._access.close()
+        self._desk.close()
         self._ledger.close()
         self._images.close()
         self._telemetry.close()

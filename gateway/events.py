@@ -75,6 +75,32 @@ class VisualTokens:
 
 
 @dataclass(frozen=True, slots=True)
+class Budgets:
+    """Most visual tokens that were allowed.
+
+    Attributes:
+        coarse: Of each coarse picture.
+        roi: Of the RoI crop, if one was looked at.
+    """
+
+    coarse: int
+    roi: int
+
+
+@dataclass(frozen=True, slots=True)
+class Brownout:
+    """What load changed about a request that did not choose it itself.
+
+    Attributes:
+        level: Steps that were taken; above 0.
+        changed: `tau_gate`, `max_roi_tokens`, or both; empty where the request chose both itself.
+    """
+
+    level: int
+    changed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class StageMs:
     """Time of one stage in milliseconds, summed over its calls in this request."""
 
@@ -93,6 +119,8 @@ class Started:
         regions: Where the model looked, empty on the direct route.
         visual_tokens: What the pictures cost.
         trace_id: Names the request's trace, 32 hexadecimal digits.
+        budgets: Most visual tokens that were allowed.
+        brownout: What load changed; None while there is no such load.
         heatmap: Only with `explain`, and only where the RPN ran.
     """
 
@@ -102,6 +130,8 @@ class Started:
     regions: tuple[Region, ...]
     visual_tokens: VisualTokens
     trace_id: str
+    budgets: Budgets
+    brownout: Brownout | None = None
     heatmap: HeatMap | None = None
 
 

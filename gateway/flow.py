@@ -9,11 +9,14 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from gateway import route
-from gateway.events import Delta, Event, Finished
+from gateway.admission.admission import Admission
+from gateway.admission.brownout import relieved
+from gateway.admission.cost import predict
+from gateway.events import Brownout, Delta, Event, Finished
 from gateway.images import DecodedImage, ImageDecoder
 from gateway.remote import Reference
 from gateway.stages import Handles, Reply, StageCalls
@@ -21,13 +24,20 @@ from qzoom.contracts.options import Options
 from qzoom.contracts.request import AnswerRequest
 from qzoom.contracts.stages import Context, EncodeCoarse, EncodeRoi, Prefill, Prefilled, Propose
 from qzoom.contracts.status import ModelFacts
-from qzoom.errors import InvalidRequest, QZoomError, StateLost
+from qzoom.errors import InvalidRequest, QZoomError, StateLost, Unavailable
 from qzoom.telemetry.gateway import GatewayTelemetry, RequestTelemetry
 from qzoom.telemetry.names import Span
 
 ZOOM_SHARE = 0.5
 """Share of the remaining time that finding and encoding the RoI may take. When it is used up, the
 coarse answer is given, while there is time for it."""
+
+MAX_RERUNS = 2
+"""How often the stages may run again for one request: two replicas may die under it."""
+
+LOST = (StateLost, Unavailable)
+"""A stage died, hangs or goes away. Stages change nothing but what they return, so that they may
+run again as long as nothing was sent."""
 
 Result = TypeVar("Result")
 
@@ -39,7 +49,9 @@ class Flow:
         handles: Of the services.
         facts: Tells what the gateway must know about the model.
         images: Turns files into pixels.
+        admission: Lets requests in.
         telemetry: Of this gateway.
+        stage_timeout_s: Longest wait for a reply of a stage, or for the next token.
     """
 
     def __init__(
@@ -47,18 +59,23 @@ class Flow:
         handles: Handles,
         facts: Callable[[], Awaitable[ModelFacts]],
         images: ImageDecoder,
+        admission: Admission,
         telemetry: GatewayTelemetry,
+        stage_timeout_s: float = 60.0,
     ) -> None:
         self._handles = handles
         self._facts = facts
         self._images = images
+        self._admission = admission
         self._telemetry = telemetry
+        self._stage_timeout_s = stage_timeout_s
 
     async def run(self, request: AnswerRequest) -> AsyncGenerator[Event, None]:
         """Answer one request; closing the generator cancels it and frees its state.
 
-        State that dies with a replica is computed again, once, as long as nothing was sent: up to
-        the first token of a stream, up to the end of an answer that is read as a whole.
+        The request waits for its turn, with no more known of its pictures than their headers. What
+        dies or hangs with a replica is computed again, as long as nothing was sent: up to the first
+        token of a stream, up to the end of an answer that is read as a whole.
 
         Yields:
             `Started`, then `Delta` as often as needed, then `Finished`.
@@ -69,38 +86,55 @@ class Flow:
         with self._telemetry.request(
             request.request_id, request.trace, request.model, request.tenant
         ) as telemetry:
-            with telemetry.step(Span.IMAGE_DECODE):
-                pictures = await self._images.decode(request)
-            may_rerun = True
-            while True:
-                held: list[Event] = []
-                try:
-                    async with aclosing(self._answer(request, pictures, telemetry)) as events:
-                        async for event in events:
-                            if request.stream:
-                                may_rerun = False
-                                yield event
-                            else:
-                                held.append(event)
-                    for event in held:
+            self._admission.check_open()
+            facts, asked = await self._facts(), request.options
+            sizes_px = self._images.sizes(request)
+            route.check(asked, facts, len(sizes_px))
+            max_tokens = request.sampling.max_tokens
+            cost = predict(sizes_px, request.conversation, max_tokens, asked, facts)
+            async with self._admission.enter(request, cost, telemetry) as grant:
+                options = relieved(asked, facts, grant.level, grant.brownout)
+                job = _Job(
+                    request, facts, options, route.brownout(grant.level, asked, options), telemetry
+                )
+                with telemetry.step(Span.IMAGE_DECODE):
+                    pictures = await self._images.decode(request)
+                async with aclosing(self._run_again(job, pictures)) as events:
+                    async for event in events:
                         yield event
-                    return
-                except StateLost:
-                    if not may_rerun:
-                        raise
-                    may_rerun = False
-                    telemetry.rerun()
+
+    async def _run_again(
+        self, job: "_Job", pictures: Sequence[DecodedImage]
+    ) -> AsyncGenerator[Event, None]:
+        """Run the stages, and run them again where that is safe."""
+        reruns_left = MAX_RERUNS
+        while True:
+            held: list[Event] = []
+            try:
+                async with aclosing(self._answer(job, pictures)) as events:
+                    async for event in events:
+                        if job.request.stream:
+                            reruns_left = 0
+                            yield event
+                        else:
+                            held.append(event)
+                for event in held:
+                    yield event
+                return
+            except LOST:
+                if not reruns_left:
+                    raise
+                reruns_left -= 1
+                job.telemetry.rerun()
 
     async def _answer(
-        self,
-        request: AnswerRequest,
-        pictures: Sequence[DecodedImage],
-        telemetry: RequestTelemetry,
+        self, job: "_Job", pictures: Sequence[DecodedImage]
     ) -> AsyncGenerator[Event, None]:
-        facts, options, num_images = await self._facts(), request.options, len(pictures)
-        route.check(options, facts, num_images)
+        request, facts, options, telemetry = job.request, job.facts, job.options, job.telemetry
+        num_images = len(pictures)
         context = Context(request.request_id, request.deadline, telemetry.headers, request.tenant)
-        with StageCalls(self._handles, telemetry) as stages:
+        times = self._admission.times
+        with StageCalls(self._handles, telemetry, times, self._stage_timeout_s) as stages:
             # 1. The whole pictures, coarsely.
             sources = await _all(stages.put_pixels(picture.pixels) for picture in pictures)
             whole = EncodeCoarse(context, options.max_visual_tokens)
@@ -126,7 +160,10 @@ class Flow:
             if decision.is_open:
                 look = await self._look(stages, context, options, prefilled, sources, telemetry)
             tokens = route.visual_tokens(facts, sizes_px, coarse, look)
-            started = route.started(decision, look, tokens, telemetry.trace_id)
+            allowed = route.budgets(options, facts)
+            started = route.started(
+                decision, look, tokens, telemetry.trace_id, allowed, job.brownout
+            )
             proposal = look.proposed.proposal if look.proposed and look.roi else None
             telemetry.took_route(started.route, proposal)
             telemetry.visual_tokens(coarse=tokens.coarse, roi=tokens.roi, spared=tokens.spared)
@@ -165,18 +202,46 @@ class Flow:
         stage, look = Span.RPN_PROPOSE, route.Look()
         try:
             ask = Propose(hurry, prefilled.message, options.tau_roi, options.explain)
-            proposed = (await stages.propose(ask, prefilled.buffers)).message
+            proposed = (await _twice(lambda: stages.propose(ask, prefilled.buffers))).message
             look, stage = route.Look(proposed), Span.ENCODER_ROI
             if proposed.proposal is None:
                 return look
             crop = EncodeRoi(hurry, proposed.proposal, options.max_roi_tokens)
             source = sources[proposed.proposal.image]
-            return replace(look, roi=await stages.encode_roi(crop, source))
+            roi = await _twice(lambda: stages.encode_roi(crop, source))
+            return replace(look, roi=roi)
         except InvalidRequest:
             raise
         except QZoomError as error:
             telemetry.degraded(stage, error)
             return replace(look, degraded=f"{stage.value}: {error.code}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What is known of a request once it was admitted.
+
+    Attributes:
+        request: As it came.
+        facts: Of the model.
+        options: The request's, with what brown-out fills in.
+        brownout: What that was.
+        telemetry: Of the request.
+    """
+
+    request: AnswerRequest
+    facts: ModelFacts
+    options: Options
+    brownout: Brownout | None
+    telemetry: RequestTelemetry
+
+
+async def _twice(call: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+    """Call a stage, and again if its replica died: what it reads belongs to the gateway."""
+    try:
+        return await call()
+    except StateLost:
+        return await call()
 
 
 async def _all(calls: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:

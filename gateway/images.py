@@ -62,6 +62,15 @@ class ImageDecoder:
                 f"the pictures were not decoded within {self._limits.decode_timeout_s:g} s"
             ) from None
 
+    def sizes(self, request: AnswerRequest) -> tuple[tuple[int, int], ...]:
+        """Read and check the headers of all pictures; gives (width, height) in pixels.
+
+        Raises:
+            QZoomError: As `decode`, as far as the header tells.
+        """
+        files = zip(request.images, request.image_params, strict=True)
+        return tuple(read_size(data, self._limits, param) for data, param in files)
+
     def close(self) -> None:
         """Refuse new work and end the threads when they are done."""
         self._threads.shutdown(wait=False, cancel_futures=True)

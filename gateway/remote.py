@@ -6,9 +6,11 @@ as a `QZoomError`, whose class says what the caller can do.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from ray.exceptions import ObjectLostError, RayActorError, RayError, RayTaskError
@@ -24,13 +26,31 @@ RETRY_AFTER_S = 1.0
 """What a client is told to wait when a service refuses a request."""
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a request waits for a service.
+
+    Attributes:
+        deadline: Unix time in seconds after which nobody waits for the answer.
+        limit_s: Longest wait for one reply; a service that is silent for longer hangs.
+    """
+
+    deadline: float
+    limit_s: float = math.inf
+
+    @property
+    def left_s(self) -> float:
+        """Seconds until the deadline, at least 0."""
+        return max(0.0, self.deadline - time.time())
+
+
 @asynccontextmanager
 async def streamed(
     handle: DeploymentHandle[Any],
     method: str,
     request: object,
     references: Sequence[Reference],
-    deadline: float,
+    patience: Patience,
 ) -> AsyncIterator[AsyncIterator[Reference]]:
     """Call a generator method of a service.
 
@@ -39,7 +59,7 @@ async def streamed(
         method: Name of the method, an async generator.
         request: Its message.
         references: State that it reads; travels inside a list, so that nobody opens it on the way.
-        deadline: Unix time in seconds until which a replica must have taken the call.
+        patience: How long a replica may take to accept the call.
 
     Yields:
         The references of what the method yields, in order, unopened. Opening one, or waiting for
@@ -53,7 +73,7 @@ async def streamed(
     assert isinstance(response, DeploymentResponseGenerator)
     is_complete = False
     try:
-        async with translated(handle.deployment_name, deadline):
+        async with translated(handle.deployment_name, patience):
             results = await response._to_object_ref_gen()
         yield results
         is_complete = True
@@ -63,29 +83,34 @@ async def streamed(
 
 
 @asynccontextmanager
-async def translated(service: str, deadline: float) -> AsyncIterator[None]:
-    """Wait for a service no longer than the deadline, and say in our own terms what went wrong.
+async def translated(service: str, patience: Patience) -> AsyncIterator[None]:
+    """Wait for a service, but not for ever, and say in our own terms what went wrong.
 
     Args:
         service: Its name, for messages.
-        deadline: Unix time in seconds.
+        patience: How long to wait.
 
     Raises:
         QZoomError: What the service raised, or what became of it.
     """
     try:
-        async with asyncio.timeout(max(0.0, deadline - time.time())):
+        async with asyncio.timeout(min(patience.limit_s, patience.left_s)):
             yield
     except RayTaskError as error:
         if isinstance(error.cause, QZoomError):
             raise error.cause from None
         raise QZoomError(f"the {service} service failed") from error
     except TimeoutError:
+        if patience.left_s > 0.0:
+            message = f"the {service} service did not answer within {patience.limit_s:g} s"
+            raise Unavailable(message, retry_after_s=RETRY_AFTER_S) from None
         raise DeadlineExceeded(f"the deadline passed while waiting for {service}") from None
     except (RayActorError, ObjectLostError) as error:
-        raise StateLost(f"the {service} service died while it worked on the request") from error
+        message = f"the {service} service died while it worked on the request"
+        raise StateLost(message, retry_after_s=RETRY_AFTER_S) from error
     except BackPressureError as error:
         message = f"the {service} service has too much to do"
         raise Overloaded(message, retry_after_s=RETRY_AFTER_S) from error
     except (RayError, RayServeException) as error:
-        raise Unavailable(f"the {service} service is not available") from error
+        message = f"the {service} service is not available"
+        raise Unavailable(message, retry_after_s=RETRY_AFTER_S) from error

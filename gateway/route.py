@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.events import HeatMap, Region, Started, VisualTokens
+from gateway.events import Brownout, Budgets, HeatMap, Region, Started, VisualTokens
 from gateway.remote import Reference
 from gateway.stages import Reply
 from qzoom.contracts.budget import native_tokens
@@ -121,7 +121,31 @@ def visual_tokens(
     return VisualTokens(coarse=spent, roi=roi, spared=max(0, native - spent - roi))
 
 
-def started(decision: Decision, look: Look, tokens: VisualTokens, trace_id: str) -> Started:
+def budgets(options: Options, facts: ModelFacts) -> Budgets:
+    """Tell which budgets a request has, its own or the model's."""
+    own, roi = options.max_visual_tokens, options.max_roi_tokens
+    return Budgets(
+        coarse=facts.rules.max_tokens if own is None else own,
+        roi=facts.max_roi_tokens if roi is None else roi,
+    )
+
+
+def brownout(level: int, asked: Options, used: Options) -> Brownout | None:
+    """Tell what a level of brown-out changed; None at level 0."""
+    if level == 0:
+        return None
+    names = ("tau_gate", "max_roi_tokens")
+    return Brownout(level, tuple(n for n in names if getattr(asked, n) != getattr(used, n)))
+
+
+def started(
+    decision: Decision,
+    look: Look,
+    tokens: VisualTokens,
+    trace_id: str,
+    allowed: Budgets,
+    shed: Brownout | None,
+) -> Started:
     """Build the first event of an answer."""
     proposed = look.proposed
     proposal = proposed.proposal if proposed and look.roi else None
@@ -135,5 +159,7 @@ def started(decision: Decision, look: Look, tokens: VisualTokens, trace_id: str)
         regions=(Region(proposal.image, proposal.box_px, proposal.score),) if proposal else (),
         visual_tokens=tokens,
         trace_id=trace_id,
+        budgets=allowed,
+        brownout=shed,
         heatmap=heatmap,
     )

@@ -4,6 +4,8 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from gateway.access.options import AccessOptions
+from gateway.admission.bounds import MIB, AdmissionBounds
+from gateway.admission.brownout import BrownoutBounds
 
 
 class GatewaySettings(AccessOptions):
@@ -24,10 +26,64 @@ class GatewaySettings(AccessOptions):
     """Logical CPUs that Ray reserves for a gateway; 0 reserves none."""
 
     max_ongoing_requests: int = Field(512, ge=1)
-    """Most requests that one gateway works on; more wait in Serve's proxy."""
+    """Most requests that one gateway holds, in work and waiting; more wait in Serve's proxy."""
+
+    admit_requests: int = Field(0, ge=0)
+    """Most requests in work at once, over all gateways; more wait, see `admit_waiting`. 0 takes
+    what the llm's replicas can decode at once."""
+
+    admit_visual_tokens: int = Field(65_536, ge=1)
+    """Most predicted visual tokens in work at once, over all gateways."""
+
+    admit_kv_mib: int = Field(16_384, ge=1)
+    """Most predicted KV cache of what is in work, in MiB, over all gateways."""
+
+    admit_store_mib: int = Field(640, ge=1)
+    """Most of the object store that what is in work is predicted to take, in MiB."""
+
+    admit_waiting: int | None = Field(None, ge=0)
+    """Most requests that wait to be admitted, over all gateways; more are refused with 429. None
+    takes half of those in work, so that waiting costs half of the time in work at most."""
+
+    admit_tenant_share: float = Field(1.0, gt=0, le=1)
+    """Part of each of these bounds on work that one tenant may have."""
+
+    brownout_steps: int = Field(4, ge=0, le=100)
+    """Steps in which cost is shed as load rises; 0 switches brown-out off."""
+
+    brownout_starts_at: float = Field(0.7, gt=0, lt=1)
+    """Share of the work that may be in hand at which the first step is taken."""
+
+    brownout_max_tau_gate: float = Field(0.9, ge=0, le=1)
+    """Threshold of the gate at the last step."""
+
+    brownout_min_roi_share: float = Field(0.5, gt=0, le=1)
+    """Budget of the RoI at the last step, over the usual one."""
+
+    stage_timeout_s: float = Field(60.0, gt=0)
+    """Longest wait for a stage, or for the next token, before the request is run again."""
 
     max_traces: int = Field(256, ge=1)
     """Recent requests whose waterfalls are kept."""
 
     decode_threads: int = Field(2, ge=1, le=64)
     """Pictures that are decoded at the same time."""
+
+    def admission_bounds(self) -> AdmissionBounds:
+        """What may be in work and wait, and what is shed before."""
+        assert self.admit_requests, "filled in where the application is built"
+        waiting = self.admit_waiting
+        return AdmissionBounds(
+            requests=self.admit_requests,
+            visual_tokens=self.admit_visual_tokens,
+            kv_bytes=self.admit_kv_mib * MIB,
+            store_bytes=self.admit_store_mib * MIB,
+            tenant_share=self.admit_tenant_share,
+            max_waiting=max(1, self.admit_requests // 2) if waiting is None else waiting,
+            brownout=BrownoutBounds(
+                steps=self.brownout_steps,
+                starts_at=self.brownout_starts_at,
+                max_tau_gate=self.brownout_max_tau_gate,
+                min_roi_share=self.brownout_min_roi_share,
+            ),
+        )

@@ -16,8 +16,9 @@ import ray
 from numpy.typing import NDArray
 from ray.serve.handle import DeploymentHandle
 
+from gateway.admission.times import StageTimes
 from gateway.events import StageMs
-from gateway.remote import Reference, streamed, translated
+from gateway.remote import Patience, Reference, streamed, translated
 from qzoom.contracts.stages import (
     EncodeCoarse,
     Encoded,
@@ -68,10 +69,16 @@ class StageCalls:
     Args:
         handles: Of the services.
         telemetry: Of the request.
+        times: Told how long the stages took.
+        timeout_s: Longest wait for a reply of a stage, or for the next token.
     """
 
-    def __init__(self, handles: Handles, telemetry: RequestTelemetry) -> None:
+    def __init__(
+        self, handles: Handles, telemetry: RequestTelemetry, times: StageTimes, timeout_s: float
+    ) -> None:
         self._handles = handles
+        self._times = times
+        self._timeout_s = timeout_s
         self._telemetry = telemetry
         self._owned: list[list[Reference]] = []
         self.stage_ms: dict[str, StageMs] = {}
@@ -124,10 +131,10 @@ class StageCalls:
         self, request: Resume, state: Sequence[Reference]
     ) -> AsyncGenerator[Token, None]:
         """Finish the prefill and decode; closing the generator cancels the decoding."""
-        llm, deadline = self._handles.llm, request.context.deadline
-        async with streamed(llm, "answer", request, state, deadline) as results:
+        llm, patience = self._handles.llm, Patience(request.context.deadline, self._timeout_s)
+        async with streamed(llm, "answer", request, state, patience) as results:
             with self._telemetry.call(Span.LLM_RESUME) as call:
-                async with translated(llm.deployment_name, deadline):
+                async with translated(llm.deployment_name, patience):
                     token: Token = await (await anext(results))
                 assert token.resume is not None, "the first token carries the time of the prefill"
                 call.replied(token.resume)
@@ -138,7 +145,7 @@ class StageCalls:
             with self._telemetry.call(Span.LLM_DECODE) as call:
                 while token.finish is None:
                     yield token
-                    async with translated(llm.deployment_name, deadline):
+                    async with translated(llm.deployment_name, patience):
                         token = await (await anext(results))
                 assert token.decode is not None, "the last token carries the time of decoding"
                 call.replied(token.decode)
@@ -154,11 +161,11 @@ class StageCalls:
         references: Sequence[Reference],
         num_buffers: int,
     ) -> Reply[Any]:
-        deadline = request.context.deadline
+        patience = Patience(request.context.deadline, self._timeout_s)
         with self._telemetry.call(span) as call:
             async with (
-                streamed(handle, method, request, references, deadline) as results,
-                translated(handle.deployment_name, deadline),
+                streamed(handle, method, request, references, patience) as results,
+                translated(handle.deployment_name, patience),
             ):
                 message = await (await anext(results))
                 buffers = [await anext(results) for _ in range(num_buffers)]
@@ -167,6 +174,7 @@ class StageCalls:
         return Reply(message, self._own(buffers))
 
     def _count(self, span: Span, timing: Timing) -> None:
+        self._times.observe(span, timing.compute_s)
         before = self.stage_ms.get(span.value, StageMs(0.0, 0.0))
         self.stage_ms[span.value] = StageMs(
             before.queue + timing.queue_s * 1e3, before.compute + timing.compute_s * 1e3

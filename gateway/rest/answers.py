@@ -31,8 +31,16 @@ def started_object(started: Started) -> Json:
             for region in started.regions
         ],
         "visual_tokens": {"coarse": tokens.coarse, "roi": tokens.roi, "spared": tokens.spared},
+        "budgets": {
+            "max_visual_tokens": started.budgets.coarse,
+            "max_roi_tokens": started.budgets.roi,
+        },
+        "brownout": None,
         "trace_id": started.trace_id,
     }
+    if started.brownout is not None:
+        shed = started.brownout
+        known["brownout"] = {"level": shed.level, "changed": list(shed.changed)}
     if started.heatmap is not None:
         known["heatmap"] = _heatmap_object(started.heatmap)
     return known

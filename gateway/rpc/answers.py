@@ -41,6 +41,12 @@ def _started(started: Started, request_id: str) -> pb.Started:
         boxes=[_region(region) for region in started.regions],
         visual_tokens=pb.VisualTokens(coarse=tokens.coarse, roi=tokens.roi, spared=tokens.spared),
         trace_id=started.trace_id,
+        budgets=pb.Budgets(
+            max_visual_tokens=started.budgets.coarse, max_roi_tokens=started.budgets.roi
+        ),
+        brownout=None
+        if started.brownout is None
+        else pb.Brownout(level=started.brownout.level, changed=started.brownout.changed),
         heatmap=None if started.heatmap is None else _heatmap(started.heatmap),
     )
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from qzoom.contracts.budget import ImageRules
+
 
 @dataclass(frozen=True, slots=True)
 class ReplicaStatus:
@@ -42,6 +44,12 @@ class ModelFacts:
         tau_gate: Default threshold on p(refine).
         tau_roi: Default threshold on the heat map.
         cell_px: Side of a visual token in pixels of the resized picture.
+        rules: How pictures become cells, to predict what they cost.
+        max_roi_tokens: Default budget of the RoI, in visual tokens.
+        kv_bytes_per_token: Size of the KV cache of one position over all layers.
+        visual_bytes_per_token: Size of the features of one visual token.
+        state_bytes_per_token: Size of the prefill state of one token: KV of layers 1..B and the
+            hidden state after layer B.
     """
 
     family: str
@@ -51,3 +59,8 @@ class ModelFacts:
     tau_gate: float
     tau_roi: float
     cell_px: int
+    rules: ImageRules
+    max_roi_tokens: int
+    kv_bytes_per_token: int
+    visual_bytes_per_token: int
+    state_bytes_per_token: int

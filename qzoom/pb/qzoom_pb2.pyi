@@ -142,7 +142,7 @@ class AnswerEvent(_message.Message):
     def __init__(self, started: _Optional[_Union[Started, _Mapping]] = ..., delta: _Optional[_Union[Delta, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ...) -> None: ...
 
 class Started(_message.Message):
-    __slots__ = ("request_id", "route", "p_refine", "tau_gate", "boxes", "visual_tokens", "trace_id", "heatmap")
+    __slots__ = ("request_id", "route", "p_refine", "tau_gate", "boxes", "visual_tokens", "trace_id", "heatmap", "budgets", "brownout")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     ROUTE_FIELD_NUMBER: _ClassVar[int]
     P_REFINE_FIELD_NUMBER: _ClassVar[int]
@@ -151,6 +151,8 @@ class Started(_message.Message):
     VISUAL_TOKENS_FIELD_NUMBER: _ClassVar[int]
     TRACE_ID_FIELD_NUMBER: _ClassVar[int]
     HEATMAP_FIELD_NUMBER: _ClassVar[int]
+    BUDGETS_FIELD_NUMBER: _ClassVar[int]
+    BROWNOUT_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     route: Route
     p_refine: float
@@ -159,7 +161,25 @@ class Started(_message.Message):
     visual_tokens: VisualTokens
     trace_id: str
     heatmap: HeatMap
-    def __init__(self, request_id: _Optional[str] = ..., route: _Optional[_Union[Route, str]] = ..., p_refine: _Optional[float] = ..., tau_gate: _Optional[float] = ..., boxes: _Optional[_Iterable[_Union[Region, _Mapping]]] = ..., visual_tokens: _Optional[_Union[VisualTokens, _Mapping]] = ..., trace_id: _Optional[str] = ..., heatmap: _Optional[_Union[HeatMap, _Mapping]] = ...) -> None: ...
+    budgets: Budgets
+    brownout: Brownout
+    def __init__(self, request_id: _Optional[str] = ..., route: _Optional[_Union[Route, str]] = ..., p_refine: _Optional[float] = ..., tau_gate: _Optional[float] = ..., boxes: _Optional[_Iterable[_Union[Region, _Mapping]]] = ..., visual_tokens: _Optional[_Union[VisualTokens, _Mapping]] = ..., trace_id: _Optional[str] = ..., heatmap: _Optional[_Union[HeatMap, _Mapping]] = ..., budgets: _Optional[_Union[Budgets, _Mapping]] = ..., brownout: _Optional[_Union[Brownout, _Mapping]] = ...) -> None: ...
+
+class Budgets(_message.Message):
+    __slots__ = ("max_visual_tokens", "max_roi_tokens")
+    MAX_VISUAL_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    MAX_ROI_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    max_visual_tokens: int
+    max_roi_tokens: int
+    def __init__(self, max_visual_tokens: _Optional[int] = ..., max_roi_tokens: _Optional[int] = ...) -> None: ...
+
+class Brownout(_message.Message):
+    __slots__ = ("level", "changed")
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    CHANGED_FIELD_NUMBER: _ClassVar[int]
+    level: int
+    changed: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, level: _Optional[int] = ..., changed: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Region(_message.Message):
     __slots__ = ("image", "x0", "y0", "x1", "y1", "score")

@@ -86,6 +86,18 @@ class MetricsRegistry:
         assert isinstance(child, (Counter, Gauge)), f"{metric} is a histogram"
         child.inc(by)
 
+    def set(self, metric: Metric, value: float, *labels: str) -> None:
+        """Set a gauge.
+
+        Args:
+            metric: A gauge.
+            value: What it shows from now on.
+            *labels: Values of the metric's labels, in order.
+        """
+        child = self._child(metric, labels)
+        assert isinstance(child, Gauge), f"{metric} is no gauge"
+        child.set(value)
+
     def observe(self, metric: Metric, value: float, *labels: str) -> None:
         """Put a value into a histogram.
 
@@ -161,13 +173,14 @@ class MetricsLedger:
 def merge(snapshots: Iterable[Snapshot]) -> Samples:
     """Add up samples of the same name and labels.
 
-    All processes share their buckets, so histograms add bucket by bucket. `qzoom_build_info` stays
-    1 for each version, since it says which versions run, not how many processes.
+    All processes share their buckets, so histograms add bucket by bucket. Gauges that all gateways
+    see alike are not added, the highest counts: `qzoom_build_info` stays 1 for each version, since
+    it says which versions run, not how many processes.
     """
     total: defaultdict[tuple[str, Labels], float] = defaultdict(float)
     for snapshot in snapshots:
         for key, value in snapshot.samples.items():
-            total[key] = max(total[key], value) if _is_info(key[0]) else total[key] + value
+            total[key] = max(total[key], value) if _is_shared(key[0]) else total[key] + value
     return dict(total)
 
 
@@ -200,8 +213,8 @@ def is_gauge(sample: str) -> bool:
     return _BY_SAMPLE[sample].value.kind is Kind.GAUGE
 
 
-def _is_info(sample: str) -> bool:
-    return sample == Metric.BUILD_INFO.value.name
+def _is_shared(sample: str) -> bool:
+    return _BY_SAMPLE[sample].value.is_shared
 
 
 def _without_gauges(snapshot: Snapshot) -> Snapshot:

@@ -27,6 +27,10 @@ class Span(_Name):
     """Spans. The stages are children of `gateway.request`; each has one queue and one compute."""
 
     REQUEST = "gateway.request", "One request, from its first byte to its last token"
+    ADMISSION_WAIT = (
+        "admission.wait",
+        "The request waits for its turn, before its pictures are decoded",
+    )
     IMAGE_DECODE = "image.decode", "A picture's bytes become pixels, in the gateway"
     ENCODER_COARSE = "encoder.coarse", "The whole picture becomes visual tokens"
     GATE_PREFILL = "gate.prefill", "Layers 1..B and the gate, over the coarse prompt"
@@ -70,6 +74,7 @@ class Attribute(_Name):
     COMPUTE_MS = "qzoom.compute_ms", "Milliseconds that the batch took"
     BATCH_SIZE = "qzoom.batch_size", "Requests that shared the batch"
     DEGRADED = "qzoom.degraded", "Why a coarse answer was given where a zoom was meant"
+    BROWNOUT = "qzoom.brownout", "Level of brown-out when the request was admitted"
     RERUNS = "qzoom.reruns", "How often the stages were run again because their state was lost"
     TENANT = "qzoom.tenant", "Whose request it is"
     CALLER = "qzoom.caller", "What let the caller in: `key:<id>`, `token` or `nobody`"
@@ -128,6 +133,7 @@ class MetricSpec:
         meaning: Help text.
         labels: Label names; their values come from small fixed sets.
         buckets: Upper bounds of a histogram, without infinity.
+        is_shared: A gauge that all gateways see alike, so that it is not added up over them.
     """
 
     name: str
@@ -135,6 +141,7 @@ class MetricSpec:
     meaning: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
+    is_shared: bool = False
 
 
 def _seconds(name: str, meaning: str, *labels: str) -> MetricSpec:
@@ -185,6 +192,28 @@ class Metric(Enum):
     IN_FLIGHT = MetricSpec(
         "qzoom_requests_in_flight", Kind.GAUGE, "Requests being worked on, over all gateways"
     )
+    ADMISSIONS = MetricSpec(
+        "qzoom_admissions_total",
+        Kind.COUNTER,
+        "Requests at the door: `admitted`, `cancelled` in the queue, or the reason of a refusal",
+        ("outcome",),
+    )
+    ADMISSION_WAIT = MetricSpec(
+        "qzoom_admission_wait_seconds",
+        Kind.HISTOGRAM,
+        "From the arrival at the door to leave to work, admitted ones",
+        (),
+        LATENCY_BUCKETS_S,
+    )
+    ADMISSION_WAITING = MetricSpec(
+        "qzoom_admission_waiting", Kind.GAUGE, "Requests that wait for leave to work"
+    )
+    BROWNOUT_LEVEL = MetricSpec(
+        "qzoom_brownout_level",
+        Kind.GAUGE,
+        "Steps by which tau_gate is raised and the budget of the RoI lowered; 0 changes nothing",
+        is_shared=True,
+    )
     VISUAL_TOKENS = MetricSpec(
         "qzoom_visual_tokens_total",
         Kind.COUNTER,
@@ -209,7 +238,7 @@ class Metric(Enum):
     DEGRADED = MetricSpec(
         "qzoom_degraded_total",
         Kind.COUNTER,
-        "Coarse answers given because a stage of the zoom branch failed",
+        "Coarse answers given because a stage of the zoom branch failed or was late",
         ("stage",),
     )
     RERUNS = MetricSpec(
@@ -254,7 +283,11 @@ class Metric(Enum):
         "qzoom_store_losses_total", Kind.COUNTER, "How often gateways have lost their store"
     )
     BUILD_INFO = MetricSpec(
-        "qzoom_build_info", Kind.GAUGE, "1 for each version that a gateway runs", ("version",)
+        "qzoom_build_info",
+        Kind.GAUGE,
+        "1 for each version that a gateway runs",
+        ("version",),
+        is_shared=True,
     )
 
 

@@ -9,7 +9,6 @@ from typing import Self
 from torch import nn
 
 from qzoom.contracts.stages import Encoded, Prefill, Prefilled, Prompt
-from qzoom.contracts.status import ModelFacts
 from qzoom.contracts.tensors import Buffer, BundleHeader
 from qzoom.errors import TooLarge
 from qzoom.model.handoff import pack_part, unpack_visual
@@ -18,6 +17,7 @@ from qzoom.model.prefill import PrefillGate, PrefillInput
 from qzoom.model.stack import TokenLayerCounter
 from qzoom.serving.batcher import Batcher
 from qzoom.serving.loading import dtype_of, open_for
+from services.gate.facts import model_facts
 from services.gate.settings import GateSettings
 
 Bundle = tuple[BundleHeader, Buffer]
@@ -53,7 +53,7 @@ class GateService:
     ) -> None:
         self._gate = gate
         self._max_prompt_tokens = settings.max_prompt_tokens
-        self.facts = _facts(checkpoint)
+        self.facts = model_facts(checkpoint, dtype_of(settings))
         self._batcher = Batcher(
             "gate",
             self._prefill,
@@ -138,21 +138,3 @@ def _input(item: _Item) -> PrefillInput:
         for image, buffer in zip(item.images, item.visuals, strict=True)
     ]
     return PrefillInput(item.prompt, visuals, item.want_gate)
-
-
-def _facts(checkpoint: Checkpoint) -> ModelFacts:
-    config = checkpoint.qzoom
-    return ModelFacts(
-        family=checkpoint.family,
-        revision=checkpoint.revision,
-        has_gate=config.has_gate,
-        has_rpn=config.has_rpn,
-        tau_gate=config.tau_gate,
-        tau_roi=config.tau_roi,
-        cell_px=_cell_px(checkpoint),
-    )
-
-
-def _cell_px(checkpoint: Checkpoint) -> int:
-    vision = checkpoint.hf_config.vision_config
-    return int(vision.patch_size * getattr(vision, "spatial_merge_size", 1))

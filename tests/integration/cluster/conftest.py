@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import pytest
 from ray import serve
 
+from gateway.admission.admission import Admission
+from gateway.admission.bounds import AdmissionBounds
+from gateway.admission.desk import Desk
 from gateway.events import Delta, Finished, Started
 from gateway.flow import Flow
 from gateway.images import ImageDecoder
@@ -48,7 +51,14 @@ class FlowRunner:
         self._encode_png = encode_png
         self._images = ImageDecoder()
         self._telemetry = GatewayTelemetry()
-        self.flow = Flow(self.handles, Services(self.handles).facts, self._images, self._telemetry)
+        self.desk = Desk(AdmissionBounds())
+        self.flow = Flow(
+            self.handles,
+            Services(self.handles).facts,
+            self._images,
+            Admission(self.desk, self._telemetry, "test"),
+            self._telemetry,
+        )
 
     def request(self, conversation, pictures, options=None, sampling=None):
         images = tuple(self._encode_png(picture) for picture in pictures)

@@ -21,6 +21,8 @@ from gateway.access.settings import AccessSettings
 from gateway.app import Probes, create_app
 from gateway.edge import Edge
 from gateway.events import (
+    Brownout,
+    Budgets,
     Delta,
     Event,
     Finished,
@@ -84,6 +86,8 @@ class EchoFlow:
             regions=(Region(0, (0, 0, width, height), 0.5),) if zoom else (),
             visual_tokens=VisualTokens(coarse=36, roi=9 if zoom else 0, spared=0 if zoom else 9),
             trace_id="0" * 31 + "1",
+            budgets=Budgets(coarse=64, roi=48),
+            brownout=Brownout(2, ("tau_gate",)) if question == "brown" else None,
             heatmap=HeatMap(0, np.full((2, 3), 0.25, np.float32))
             if request.options.explain
             else None,

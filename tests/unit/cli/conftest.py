@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 from gateway.app import Probes, create_app
 from gateway.edge import Edge
 from gateway.events import (
+    Budgets,
     Delta,
     Event,
     Finished,
@@ -54,6 +55,7 @@ class ScriptedFlow:
                 regions=(Region(0, box, 0.8),) if is_zoom else (),
                 visual_tokens=VisualTokens(36, 16 if is_zoom else 0, 0 if is_zoom else 16),
                 trace_id=told.trace_id,
+                budgets=Budgets(64, 48),
                 heatmap=heat,
             )
             yield Delta("[42]", 2)

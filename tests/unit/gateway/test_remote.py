@@ -7,7 +7,7 @@ import pytest
 from ray.exceptions import ActorDiedError, OwnerDiedError, RayTaskError, WorkerCrashedError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
-from gateway.remote import translated
+from gateway.remote import Patience, translated
 from qzoom.errors import (
     DeadlineExceeded,
     InvalidRequest,
@@ -28,7 +28,7 @@ def raised_in_a_replica(cause):
 
 async def outcome(error):
     with pytest.raises(QZoomError) as caught:
-        async with translated("gate", time.time() + SOON_S):
+        async with translated("gate", Patience(time.time() + SOON_S)):
             raise error
     return caught.value
 
@@ -60,11 +60,17 @@ async def test_our_own_errors_arrive_as_they_were_raised():
 
 async def test_the_deadline_ends_the_wait():
     with pytest.raises(DeadlineExceeded, match="gate"):
-        async with translated("gate", time.time() + 0.05):
+        async with translated("gate", Patience(time.time() + 0.05)):
             await asyncio.sleep(SOON_S)
 
 
 async def test_a_deadline_that_has_passed_ends_it_at_once():
     with pytest.raises(DeadlineExceeded):
-        async with translated("gate", time.time() - 1):
+        async with translated("gate", Patience(time.time() - 1)):
+            await asyncio.sleep(SOON_S)
+
+
+async def test_a_service_that_is_silent_before_the_deadline_is_unavailable():
+    with pytest.raises(Unavailable, match=r"gate service did not answer within 0\.05 s"):
+        async with translated("gate", Patience(time.time() + SOON_S, limit_s=0.05)):
             await asyncio.sleep(SOON_S)

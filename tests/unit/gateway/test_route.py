@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from gateway import route
+from gateway.events import Brownout
 from gateway.stages import Reply
+from qzoom.contracts.budget import ImageRules
 from qzoom.contracts.conversation import single_question
 from qzoom.contracts.options import Options
 from qzoom.contracts.request import AnswerRequest
@@ -29,7 +31,20 @@ CONTEXT = Context("request", 0.0)
 
 
 def facts(*, has_gate=True, has_rpn=True):
-    return ModelFacts("qwen2_5_vl", "0", has_gate, has_rpn, 0.5, 0.1, cell_px=28)
+    return ModelFacts(
+        "qwen2_5_vl",
+        "0",
+        has_gate,
+        has_rpn,
+        tau_gate=0.5,
+        tau_roi=0.1,
+        cell_px=28,
+        rules=ImageRules(28, None, fetch_resize=False, min_tokens=16, max_tokens=64),
+        max_roi_tokens=48,
+        kv_bytes_per_token=1024,
+        visual_bytes_per_token=256,
+        state_bytes_per_token=512,
+    )
 
 
 @pytest.mark.parametrize(
@@ -136,7 +151,10 @@ def test_a_region_that_could_not_be_encoded_is_no_zoom(request_, prefilled, coar
     assert message.proposal is None
     assert state == ["prefix", "suffix"]
     tokens = route.visual_tokens(facts(), [(280, 280)], coarse, look)
-    started = route.started(route.Decision(None, None, True), look, tokens, "trace")
+    allowed = route.budgets(Options(max_roi_tokens=9), facts())
+    assert (allowed.coarse, allowed.roi) == (64, 9)
+    decision = route.Decision(None, None, True)
+    started = route.started(decision, look, tokens, "trace", allowed, None)
     assert started.route == "direct"
     assert started.regions == ()
 
@@ -150,3 +168,11 @@ def test_visual_tokens_are_counted(coarse):
     assert small.spared == 0
     text_only = route.visual_tokens(facts(), [], [], route.Look())
     assert (text_only.coarse, text_only.roi, text_only.spared) == (0, 0, 0)
+
+
+def test_an_answer_says_what_brown_out_changed():
+    asked, used = Options(), Options(tau_gate=0.8, max_roi_tokens=24)
+    assert route.brownout(0, asked, asked) is None
+    assert route.brownout(3, asked, used) == Brownout(3, ("tau_gate", "max_roi_tokens"))
+    own = Options(tau_gate=0.1)
+    assert route.brownout(1, own, own) == Brownout(1, ())

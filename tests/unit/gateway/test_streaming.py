@@ -6,7 +6,7 @@ import time
 import pytest
 
 from gateway.edge import Edge
-from gateway.events import Delta, Started, VisualTokens
+from gateway.events import Budgets, Delta, Started, VisualTokens
 from gateway.rest import streaming
 from gateway.rest.streaming import EventStream, until_disconnect
 from qzoom.contracts.conversation import single_question
@@ -25,7 +25,7 @@ class EndlessFlow:
 
     async def run(self, _request):
         try:
-            yield Started("direct", None, None, (), VisualTokens(1, 0, 0), "0" * 32)
+            yield Started("direct", None, None, (), VisualTokens(1, 0, 0), "0" * 32, Budgets(4, 4))
             while True:
                 await asyncio.sleep(0)
                 yield Delta("x", 1)
