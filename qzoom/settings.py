@@ -65,5 +65,8 @@ class StageSettings(ServiceSettings):
     gpus: float = Field(0.0, ge=0.0)
     """Logical GPUs that Ray reserves for a replica."""
 
+    max_compute_s: float = Field(120.0, gt=0)
+    """A computation that takes longer hangs, and its replica is replaced."""
+
     max_waiting: int = Field(256, ge=1)
     """Most requests that wait for a batch; more are refused as overload."""

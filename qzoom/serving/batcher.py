@@ -2,10 +2,13 @@
 
 While a batch runs, what arrives waits; when it ends, the next batch takes the waiting in order, as
 many as fit a budget of tokens. So a lone request never waits for company, and under load batches
-fill by themselves. Runs on the event loop of a replica; the computation runs in its thread.
+fill by themselves. What nobody waits for any more is not computed: it leaves the queue, and a batch
+that all have left stops between two layers. Runs on the event loop of a replica; the computation
+runs in its thread.
 """
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -15,6 +18,8 @@ from typing import Generic, TypeVar
 
 from qzoom.contracts.stages import Timing
 from qzoom.errors import DeadlineExceeded, Overloaded, Unavailable
+from qzoom.serving.abandon import Abandoned, StopBetweenLayers
+from qzoom.serving.watchdog import Watchdog
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -41,6 +46,8 @@ class Batcher(Generic[Item, Result]):
         executor: One thread that belongs to the replica.
         max_tokens: Budget of a batch; an item that exceeds it alone runs alone.
         max_waiting: Most items that may wait; more are refused.
+        stop: Stops a batch that nobody waits for; None lets it run to its end.
+        max_compute_s: A batch that takes longer hangs.
     """
 
     def __init__(
@@ -51,12 +58,16 @@ class Batcher(Generic[Item, Result]):
         *,
         max_tokens: int,
         max_waiting: int,
+        stop: StopBetweenLayers | None = None,
+        max_compute_s: float = math.inf,
     ) -> None:
         self._name = name
         self._compute = compute
         self._executor = executor
         self._max_tokens = max_tokens
         self._max_waiting = max_waiting
+        self._stop = stop or StopBetweenLayers(None)
+        self._watchdog = Watchdog(name, max_compute_s)
         self._waiting: deque[_Waiting[Item, Result]] = deque()
         self._arrival = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
@@ -98,6 +109,14 @@ class Batcher(Generic[Item, Result]):
         finally:
             waiting.answer.cancel()
 
+    def check_health(self) -> None:
+        """Raise if the computation hangs.
+
+        Raises:
+            Unavailable: Saying for how long.
+        """
+        self._watchdog.check()
+
     def close(self) -> None:
         """Stop; items that still wait fail with `Unavailable`."""
         if self._worker is not None:
@@ -118,10 +137,10 @@ class Batcher(Generic[Item, Result]):
     def _take(self) -> list[_Waiting[Item, Result]]:
         """Take the next batch, leaving out what nobody waits for any more."""
         batch: list[_Waiting[Item, Result]] = []
-        budget = self._max_tokens
+        budget, now = self._max_tokens, time.time()
         while self._waiting:
             waiting = self._waiting[0]
-            if not waiting.answer.done():
+            if not waiting.answer.done() and waiting.deadline > now:
                 if batch and waiting.tokens > budget:
                     break
                 budget -= waiting.tokens
@@ -133,10 +152,10 @@ class Batcher(Generic[Item, Result]):
         started = time.monotonic()
         loop = asyncio.get_running_loop()
         try:
-            results = await loop.run_in_executor(
-                self._executor, self._compute, [w.item for w in batch]
-            )
+            results = await loop.run_in_executor(self._executor, self._computed, batch)
             assert len(results) == len(batch), f"{self._name}: a result is missing"
+        except Abandoned:
+            return
         except Exception as error:
             if len(batch) == 1:
                 _fail(batch[0], error)
@@ -151,6 +170,17 @@ class Batcher(Generic[Item, Result]):
             if not waiting.answer.done():
                 timing = Timing(started - waiting.arrived, compute_s, len(batch))
                 waiting.answer.set_result((result, timing))
+
+    def _computed(self, batch: list[_Waiting[Item, Result]]) -> Sequence[Result]:
+        """Run a batch as long as anybody waits for it; called in the executor."""
+
+        def is_abandoned() -> bool:
+            return all(waiting.answer.done() for waiting in batch)
+
+        if is_abandoned():
+            raise Abandoned
+        with self._watchdog.busy(), self._stop.watching(is_abandoned):
+            return self._compute([waiting.item for waiting in batch])
 
 
 def _fail(waiting: _Waiting[Item, Result], error: Exception) -> None:

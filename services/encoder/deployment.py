@@ -58,6 +58,10 @@ class EncoderDeployment:
         """What this replica holds."""
         return self._replica.status
 
+    def check_health(self) -> None:
+        """Called by Serve, which replaces a replica whose check raises."""
+        self._service.check_health()
+
     def __del__(self) -> None:
         """Stop what this replica started."""
         self._service.close()

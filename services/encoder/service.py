@@ -14,6 +14,7 @@ from qzoom.contracts.stages import Context, EncodeCoarse, Encoded, EncodeRoi, Ti
 from qzoom.contracts.tensors import Buffer, BundleHeader
 from qzoom.model.encoder import VisionEncoder, VisionInput
 from qzoom.model.handoff import pack_visual
+from qzoom.serving.abandon import StopBetweenLayers
 from qzoom.serving.batcher import Batcher
 from qzoom.serving.loading import dtype_of, open_for
 from services.encoder.settings import EncoderSettings
@@ -41,6 +42,8 @@ class EncoderService:
             compute,
             max_tokens=settings.max_batch_tokens,
             max_waiting=settings.max_waiting,
+            stop=StopBetweenLayers(encoder),
+            max_compute_s=settings.max_compute_s,
         )
 
     @classmethod
@@ -87,6 +90,10 @@ class EncoderService:
             request.context,
             lambda: self._encoder.prepare_roi(pixels, request.proposal, request.max_tokens),
         )
+
+    def check_health(self) -> None:
+        """Raise `Unavailable` if the computation hangs."""
+        self._batcher.check_health()
 
     def close(self) -> None:
         """Stop taking work."""

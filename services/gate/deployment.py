@@ -57,6 +57,10 @@ class GateDeployment:
         """Tokens that this replica computed, by stack and layer, where it counts them."""
         return self._service.work
 
+    def check_health(self) -> None:
+        """Called by Serve, which replaces a replica whose check raises."""
+        self._service.check_health()
+
     def __del__(self) -> None:
         """Stop what this replica started."""
         self._service.close()

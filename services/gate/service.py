@@ -15,6 +15,7 @@ from qzoom.model.handoff import pack_part, unpack_visual
 from qzoom.model.loading import Checkpoint
 from qzoom.model.prefill import PrefillGate, PrefillInput
 from qzoom.model.stack import TokenLayerCounter
+from qzoom.serving.abandon import StopBetweenLayers
 from qzoom.serving.batcher import Batcher
 from qzoom.serving.loading import dtype_of, open_for
 from services.gate.facts import model_facts
@@ -60,6 +61,8 @@ class GateService:
             compute,
             max_tokens=settings.max_batch_tokens,
             max_waiting=settings.max_waiting,
+            stop=StopBetweenLayers(gate),
+            max_compute_s=settings.max_compute_s,
         )
 
     @classmethod
@@ -119,6 +122,10 @@ class GateService:
         (prefix, prefix_buffer), (suffix, suffix_buffer) = result.prefix, result.suffix
         reply = Prefilled(prompt, result.p_refine, prefix, suffix, timing)
         return reply, prefix_buffer, suffix_buffer
+
+    def check_health(self) -> None:
+        """Raise `Unavailable` if the computation hangs."""
+        self._batcher.check_health()
 
     def close(self) -> None:
         """Stop taking work."""

@@ -6,52 +6,28 @@ between steps, a long queue of prompts cannot starve those that decode, and a ca
 gone within one step.
 """
 
+import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-from qzoom.contracts.sampling import Sampling
 from qzoom.contracts.stages import Timing, Token
 from qzoom.errors import DeadlineExceeded, Overloaded, Unavailable
 from qzoom.model.cache import SlotCache
-from qzoom.model.decoder import Decoder, ResumeInput, Roi
+from qzoom.model.decoder import Decoder, ResumeInput
 from qzoom.model.generation import Generation
 from qzoom.model.sampling import draw_tokens
-from qzoom.model.state import PrefillState
-from services.llm.mailbox import Mailbox
+from qzoom.serving.abandon import Abandoned, StopBetweenLayers
+from qzoom.serving.watchdog import Watchdog
+from services.llm.job import Job
 
 RETRY_AFTER_S = 1.0
 """What a refused caller is told to wait."""
-
-
-@dataclass(eq=False)
-class Job:
-    """One answer to be written.
-
-    Attributes:
-        state: What the prefill resumes from; dropped when it has.
-        roi: The RoI and its encoding; None takes the direct route.
-        num_tokens: Length of the whole prompt, RoI included.
-        sampling: How to draw tokens, and what ends the answer.
-        deadline: Unix time in seconds after which nobody waits.
-        mailbox: Where tokens go.
-        is_cancelled: Set by the reader; the scheduler looks at it between steps.
-        arrived: Monotonic time in seconds.
-    """
-
-    state: PrefillState | None
-    roi: Roi | None
-    num_tokens: int
-    sampling: Sampling
-    deadline: float
-    mailbox: Mailbox
-    is_cancelled: bool = False
-    arrived: float = field(default_factory=time.monotonic)
 
 
 @dataclass(eq=False)
@@ -81,6 +57,7 @@ class Scheduler:
         eos_ids: Tokens that end an answer.
         max_prefill_tokens: Budget of one prefill; a longer prompt runs alone.
         max_waiting: Most requests that wait for a slot; more are refused.
+        max_compute_s: A prefill or step that takes longer hangs.
         on_thread_start: Called first in the thread, to prepare it for computing.
     """
 
@@ -93,6 +70,7 @@ class Scheduler:
         *,
         max_prefill_tokens: int,
         max_waiting: int,
+        max_compute_s: float = math.inf,
         on_thread_start: Callable[[], None],
     ) -> None:
         self._decoder = decoder
@@ -102,6 +80,8 @@ class Scheduler:
         self._max_prefill_tokens = max_prefill_tokens
         self._max_waiting = max_waiting
         self._on_thread_start = on_thread_start
+        self._stop = StopBetweenLayers(decoder)
+        self._watchdog = Watchdog("llm", max_compute_s)
         self._waiting: deque[Job] = deque()
         self._running: list[_Running] = []
         self._changed = threading.Condition()
@@ -119,6 +99,10 @@ class Scheduler:
     def defect(self) -> BaseException | None:
         """What ended the thread, if it ended by itself: the replica must be replaced."""
         return self._defect
+
+    def check_alive(self) -> None:
+        """Raise `Unavailable` if the thread hangs."""
+        self._watchdog.check()
 
     def submit(self, job: Job) -> None:
         """Queue a request. Any thread may call this.
@@ -158,10 +142,11 @@ class Scheduler:
         try:
             while self._await_work():
                 self._drop_abandoned()
-                if newcomers := self._admit():
-                    self._resume(newcomers)
-                if self._running:
-                    self._step()
+                with self._watchdog.busy():
+                    if newcomers := self._admit():
+                        self._resume(newcomers)
+                    if self._running:
+                        self._step()
         except BaseException as error:
             self._defect = error
             raise
@@ -208,7 +193,13 @@ class Scheduler:
         started = time.monotonic()
         try:
             inputs = [_input(job, slot) for job, slot in newcomers]
-            logits = self._decoder.resume(self._cache, inputs)
+            with self._stop.watching(lambda: all(job.is_unwanted for job, _ in newcomers)):
+                logits = self._decoder.resume(self._cache, inputs)
+        except Abandoned:
+            for job, slot in newcomers:
+                self._is_abandoned(job, time.time())
+                self._cache.free(slot)
+            return
         except Exception as error:
             self._fail_prefill(newcomers, error)
             return

@@ -16,8 +16,9 @@ from qzoom.model.loading import Checkpoint
 from qzoom.model.stack import TokenLayerCounter
 from qzoom.model.state import PrefillState
 from qzoom.serving.loading import dtype_of, open_for
+from services.llm.job import Job
 from services.llm.mailbox import Mailbox
-from services.llm.scheduler import Job, Scheduler
+from services.llm.scheduler import Scheduler
 from services.llm.settings import LlmSettings
 
 CLOSE_S = 5.0
@@ -48,6 +49,7 @@ class LlmService:
             checkpoint.eos_ids,
             max_prefill_tokens=settings.max_prefill_tokens,
             max_waiting=settings.max_waiting,
+            max_compute_s=settings.max_compute_s,
             on_thread_start=on_thread_start,
         )
 
@@ -119,11 +121,12 @@ class LlmService:
             self._scheduler.cancel(job)
 
     def check_health(self) -> None:
-        """Raise if the scheduler's thread has ended.
+        """Raise if the scheduler's thread has ended or hangs.
 
         Raises:
             Unavailable: Naming the defect that ended it.
         """
+        self._scheduler.check_alive()
         if self._scheduler.defect is not None:
             raise Unavailable(f"llm: the scheduler ended: {self._scheduler.defect!r}")
 

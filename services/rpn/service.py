@@ -13,6 +13,7 @@ from qzoom.errors import InvalidRequest
 from qzoom.model.handoff import unpack_state
 from qzoom.model.rpn import RegionProposer, RpnInput, RpnOutput
 from qzoom.model.stack import TokenLayerCounter
+from qzoom.serving.abandon import StopBetweenLayers
 from qzoom.serving.batcher import Batcher
 from qzoom.serving.loading import dtype_of, open_for
 from services.rpn.settings import RpnSettings
@@ -45,6 +46,8 @@ class RpnService:
             compute,
             max_tokens=settings.max_batch_tokens,
             max_waiting=settings.max_waiting,
+            stop=StopBetweenLayers(proposer),
+            max_compute_s=settings.max_compute_s,
         )
 
     @classmethod
@@ -101,6 +104,10 @@ class RpnService:
             heatmap_image=output.heatmap_image,
             timing=timing,
         )
+
+    def check_health(self) -> None:
+        """Raise `Unavailable` if the computation hangs."""
+        self._batcher.check_health()
 
     def close(self) -> None:
         """Stop taking work."""

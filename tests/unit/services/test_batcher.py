@@ -6,8 +6,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import torch
+from torch import nn
 
 from qzoom.errors import DeadlineExceeded, InvalidRequest, Overloaded, Unavailable
+from qzoom.serving.abandon import StopBetweenLayers
 from qzoom.serving.batcher import Batcher
 
 SOON_S = 5.0
@@ -126,3 +129,93 @@ async def test_closing_fails_what_waits(batcher, doubler):
         await tasks[1]
     tasks[0].cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Tower(nn.Module):
+    """Three layers, the first of which takes as long as the test wants."""
+
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.Identity() for _ in range(3))
+        self.ran = []
+        self.may_go_on = threading.Event()
+        self.has_begun = threading.Event()
+
+    def forward(self, items):
+        for i, block in enumerate(self.blocks):
+            block(torch.zeros(1))
+            self.ran.append(i)
+            if i == 0:
+                self.has_begun.set()
+                assert self.may_go_on.wait(SOON_S)
+        return items
+
+
+@pytest.fixture
+def tower():
+    return Tower()
+
+
+@pytest.fixture
+def tower_batcher(tower):
+    with ThreadPoolExecutor(1) as executor:
+        made = Batcher(
+            "test",
+            tower,
+            executor,
+            max_tokens=10,
+            max_waiting=8,
+            stop=StopBetweenLayers(tower),
+            max_compute_s=0.05,
+        )
+        yield made
+        made.close()
+        tower.may_go_on.set()
+
+
+async def begun(tower):
+    assert await asyncio.to_thread(tower.has_begun.wait, SOON_S)
+
+
+async def test_a_batch_that_all_have_left_stops_between_two_layers(tower_batcher, tower):
+    task = asyncio.create_task(tower_batcher.submit(1, 1, soon()))
+    await begun(tower)
+    task.cancel()
+    await asyncio.sleep(0.05)
+    tower.may_go_on.set()
+    assert (await tower_batcher.submit(2, 1, soon()))[0] == 2
+    assert tower.ran == [0, 0, 1, 2]
+
+
+async def test_a_batch_goes_on_while_anybody_waits(tower_batcher, tower):
+    occupying = asyncio.create_task(tower_batcher.submit(0, 1, soon()))
+    await begun(tower)
+    leaves, stays = (asyncio.create_task(tower_batcher.submit(item, 1, soon())) for item in (1, 2))
+    await asyncio.sleep(0.05)
+    tower.has_begun.clear()
+    tower.may_go_on.set()
+    await begun(tower)
+    leaves.cancel()
+    assert (await stays)[0] == 2
+    assert (await occupying)[0] == 0
+    assert tower.ran == [0, 1, 2] * 2
+
+
+async def test_a_deadline_stops_a_batch_too(tower_batcher, tower):
+    with pytest.raises(DeadlineExceeded):
+        await tower_batcher.submit(1, 1, time.time() + 0.1)
+    tower.may_go_on.set()
+    assert (await tower_batcher.submit(2, 1, soon()))[0] == 2
+    assert tower.ran == [0, 0, 1, 2]
+
+
+async def test_a_computation_that_hangs_fails_the_health_check(tower_batcher, tower):
+    tower_batcher.check_health()
+    task = asyncio.create_task(tower_batcher.submit(1, 1, soon()))
+    await begun(tower)
+    await asyncio.sleep(0.1)
+    with pytest.raises(Unavailable, match=r"takes more than 0\.05 s"):
+        tower_batcher.check_health()
+    tower.may_go_on.set()
+    await task
+    tower_batcher.check_health()

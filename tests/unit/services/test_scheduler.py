@@ -8,8 +8,9 @@ import pytest
 
 from qzoom.contracts.sampling import Sampling
 from qzoom.errors import DeadlineExceeded, InvalidRequest, Overloaded, Unavailable
+from services.llm.job import Job
 from services.llm.mailbox import Mailbox
-from services.llm.scheduler import Job, Scheduler
+from services.llm.scheduler import Scheduler
 
 SOON_S = 20.0
 MAX_LEN = 96
@@ -166,3 +167,48 @@ async def test_closing_fails_what_is_not_complete(scheduler, job):
         await read(asked)
     with pytest.raises(Unavailable):
         one.submit(job())
+
+
+@pytest.mark.parametrize("how", ["cancelled", "expired"])
+async def test_a_prefill_that_nobody_waits_for_stops_between_layers(
+    scheduler, job, small_pipeline, how
+):
+    ran = []
+    one = job(deadline_s=SOON_S)
+
+    def leave_in_the_first_layer(index):
+        def hook(*_):
+            ran.append(index)
+            if how == "cancelled":
+                one.is_cancelled = True
+            else:
+                one.deadline = 0.0
+
+        return hook
+
+    layers = small_pipeline.decoder.upper.layers
+    running = scheduler()
+    hooks = [
+        layer.register_forward_hook(leave_in_the_first_layer(i)) for i, layer in enumerate(layers)
+    ]
+    try:
+        running.submit(one)
+        if how == "expired":
+            with pytest.raises(DeadlineExceeded):
+                await read(one)
+        assert await all_free(running)
+        for _ in range(100):
+            if ran:
+                break
+            await asyncio.sleep(0.02)
+        # Another request finds the slot free and the thread at work.
+        for hook in hooks:
+            hook.remove()
+        other = job(max_tokens=2)
+        running.submit(other)
+        assert len(await ids(other)) == 2
+        assert ran == [0]
+        assert len(layers) > 1
+    finally:
+        for hook in hooks:
+            hook.remove()
