@@ -5,7 +5,7 @@ import logging
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +50,8 @@ class System:
 def running_system(config: "LocalConfig") -> Iterator[System]:
     """Run the system for the length of a block. SIGTERM ends the block as Ctrl-C does.
 
+    In the end new requests are refused and those that run are finished, then all of it is stopped.
+
     Args:
         config: Where and what.
 
@@ -81,7 +83,10 @@ def running_system(config: "LocalConfig") -> Iterator[System]:
             ready["services"],
         )
     finally:
-        # A second Ctrl-C must not leave half of the system behind.
+        # Another Ctrl-C ends what still runs.
+        with suppress(KeyboardInterrupt), err.status("finishing what runs"):
+            local.drain()
+        # A further one must not leave half of the system behind.
         previous = {name: signal.signal(name, signal.SIG_IGN) for name in _STOPPING}
         with err.status("stopping"):
             local.stop()

@@ -4,8 +4,8 @@ Prints nothing; whoever starts it is told the progress. Other Rays on the machin
 joined and not stopped.
 """
 
+import asyncio
 import logging
-import re
 import shutil
 import tempfile
 import time
@@ -20,6 +20,7 @@ import httpx
 
 from deploy.config import AppConfig
 from deploy.machine import check_free, end_processes_of, environment
+from deploy.states import deployment_states
 from qzoom.errors import Unavailable
 
 APPLICATION = "qzoom"
@@ -63,6 +64,7 @@ class LocalConfig:
         grpc_port: Of gRPC.
         start_timeout_s: Longest time until the system must be ready.
         object_store_bytes: Shared memory for state in flight.
+        drain_timeout_s: Longest time for the requests that run when the system is told to stop.
     """
 
     app: AppConfig
@@ -71,6 +73,7 @@ class LocalConfig:
     grpc_port: int = 9000
     start_timeout_s: float = 180.0
     object_store_bytes: int = 1024**3
+    drain_timeout_s: float = 60.0
 
     @property
     def is_local_only(self) -> bool:
@@ -146,7 +149,7 @@ class LocalSystem:
         tell("serve")
         self._start_serve()
         while True:
-            states = _deployment_states()
+            states = deployment_states(APPLICATION)
             tell("services", states)
             if states and all(state == "HEALTHY" for state in states.values()):
                 ready, missing = self._ask_ready()
@@ -158,6 +161,18 @@ class LocalSystem:
             if time.monotonic() - began > self._config.start_timeout_s:
                 raise Unavailable(f"not ready after {self._config.start_timeout_s:g} s: {missing}")
             time.sleep(POLL_S)
+
+    def drain(self) -> bool:
+        """Refuse new requests and wait for those that run.
+
+        Returns:
+            Whether all of them ended in time.
+        """
+        if not self._is_serving:
+            return True
+        from gateway.admission.shared import drain_application  # noqa: PLC0415
+
+        return asyncio.run(drain_application(APPLICATION, self._config.drain_timeout_s))
 
     def stop(self) -> None:
         """Stop what `start` started, requests included. Does nothing the second time."""
@@ -253,34 +268,6 @@ def _init_ray(folder: Path, object_store_bytes: int) -> None:
         _node_ip_address=LOOPBACK,
         _temp_dir=str(folder),
     )
-
-
-def _deployment_states() -> dict[str, str]:
-    """Ask Serve how far each deployment is.
-
-    Raises:
-        Unavailable: If one of them failed; with what its constructor raised.
-    """
-    from ray import serve  # noqa: PLC0415
-    from ray.serve.schema import ApplicationStatus  # noqa: PLC0415
-
-    application = serve.status().applications.get(APPLICATION)
-    if application is None:
-        return {}
-    if application.status == ApplicationStatus.DEPLOY_FAILED:
-        reasons = [_reason(name, d.message) for name, d in application.deployments.items()]
-        known = [reason for reason in reasons if reason is not None]
-        raise Unavailable("; ".join(known) or application.message)
-    return {name: state.status.value for name, state in application.deployments.items()}
-
-
-def _reason(service: str, message: str) -> str | None:
-    """Find what a constructor raised at the end of the traceback in Serve's message."""
-    _, marker, traceback = message.partition("Error:\n")
-    lines = [line.strip() for line in traceback.splitlines() if line.strip()]
-    if not marker or not lines:
-        return None
-    return f"the {service} service did not start: " + re.sub(r"^[\w.]+: ", "", lines[-1])
 
 
 def _for_this_machine(config: LocalConfig, folder: Path) -> AppConfig:

@@ -53,8 +53,8 @@ class GatewayDeployment(QZoomMethods, HealthMethods):
         self._access = Access(settings.access_settings(), self._telemetry)
         replica = serve.get_replica_context()
         self._ledger = Ledger(replica.app_name, self._telemetry, settings.max_traces)
-        bounds, name = settings.admission_bounds(), replica.replica_id.unique_id
-        self._desk = SharedDesk(replica.app_name, name, bounds, settings.replicas)
+        name = replica.replica_id.unique_id
+        self._desk = SharedDesk(replica.app_name, name, settings.admission_bounds())
         admission = Admission(self._desk, self._telemetry, name)
 
         async def ready() -> dict[str, Any]:

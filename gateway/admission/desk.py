@@ -66,7 +66,13 @@ class Desk:
     @property
     def state(self) -> DeskState:
         """What the desk sees now."""
-        return DeskState(len(self._held), len(self._queue), self._brownout.level, self._is_draining)
+        return DeskState(
+            in_work=len(self._held),
+            waiting=len(self._queue),
+            level=self._brownout.level,
+            is_draining=self._is_draining,
+            num_gateways=max(1, len(self._seen)),
+        )
 
     def configure(self, bounds: AdmissionBounds) -> None:
         """Take other bounds, at once; who works goes on."""

@@ -46,16 +46,13 @@ class SharedDesk:
         application: Name of the Serve application; its gateways share a desk.
         gateway: Name of this gateway.
         bounds: Over all gateways.
-        num_gateways: How many share them.
     """
 
-    def __init__(
-        self, application: str, gateway: str, bounds: AdmissionBounds, num_gateways: int
-    ) -> None:
+    def __init__(self, application: str, gateway: str, bounds: AdmissionBounds) -> None:
         self._name = desk_name(application)
         self._gateway = gateway
         self._bounds = bounds
-        self._own = Desk(share_of(bounds, num_gateways))
+        self._own = Desk(bounds)
         self._held: dict[str, Ask] = {}
         self._is_up = True
         self._actor = self._find()
@@ -102,6 +99,8 @@ class SharedDesk:
                 async with asyncio.timeout(CALL_TIMEOUT_S):
                     self.state = await self._actor.report.remote(self._gateway, dict(self._held))
                 self._is_up = True
+                # In case that the desk goes away.
+                self._own.configure(share_of(self._bounds, self.state.num_gateways))
             except (RayError, TimeoutError):
                 self._is_up = False
                 with contextlib.suppress(RayError, ValueError):

@@ -69,9 +69,11 @@ class DeskState:
         waiting: Requests in the queue.
         level: Of brown-out.
         is_draining: Whether new work is refused for good.
+        num_gateways: Gateways that were heard of lately.
     """
 
     in_work: int
     waiting: int
     level: int
     is_draining: bool
+    num_gateways: int = 1

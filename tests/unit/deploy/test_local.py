@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from deploy.config import AppConfig
-from deploy.local import LocalConfig, LocalSystem, _for_this_machine, _reason
+from deploy.local import LocalConfig, LocalSystem, _for_this_machine
 from deploy.machine import check_free, end_processes_of, environment
+from deploy.states import failure_reason
 from qzoom.errors import Unavailable
 
 LOOPBACK = "127.0.0.1"
@@ -73,8 +74,8 @@ def test_the_reason_of_a_failed_start_is_found_in_serves_message():
         'Traceback (most recent call last):\n  File "a.py"\n'
         "qzoom.model.loading.errors.CheckpointError: m lacks lm_head.weight\n"
     )
-    assert _reason("llm", message) == "the llm service did not start: m lacks lm_head.weight"
-    assert _reason("llm", "") is None
+    assert failure_reason("llm", message) == "the llm service did not start: m lacks lm_head.weight"
+    assert failure_reason("llm", "") is None
 
 
 def test_a_system_has_a_store_of_its_own_unless_it_is_given_one():

@@ -82,5 +82,10 @@ dtype: {{ .dtype }}
   {{- with $stage.settings }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
+  {{- if and (eq $name "gateway") (not (hasKey $stage.settings "admit_requests")) }}
+  {{- /* What all llm replicas can decode at once when they are as many as they may be. */}}
+  {{- $llm := $.Values.stages.llm }}
+  admit_requests: {{ mul $llm.replicas.max (dig "max_slots" 16 $llm.settings) }}
+  {{- end }}
 {{- end }}
 {{- end -}}
