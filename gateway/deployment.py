@@ -76,6 +76,7 @@ class GatewayDeployment(QZoomMethods, HealthMethods):
             (settings.model_name,),
             self._telemetry.log,
             identify=self._access.identify,
+            refused_early=admission.refused_early,
             local_clients_only=settings.local_clients_only,
         )
 

@@ -52,6 +52,7 @@ class Edge:
         log: Where defects of ours are written.
         limits: What one request may ask for.
         identify: Finds out who asks.
+        refused_early: Told how many requests a proxy refused in the name of this gateway.
         local_clients_only: Whether gRPC clients of other machines are refused; HTTP listens on
             one address only, gRPC behind Serve on all of them.
         started: Unix time in seconds at which the models became available.
@@ -62,6 +63,7 @@ class Edge:
     log: EventLog
     limits: Limits = field(default_factory=Limits)
     identify: Identify = let_everybody_in
+    refused_early: Callable[[int], None] = lambda _count: None
     local_clients_only: bool = False
     started: float = field(default_factory=time.time)
 

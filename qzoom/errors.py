@@ -111,6 +111,24 @@ class Overloaded(QZoomError):
     code = "overloaded"
 
 
+class Full(Overloaded):
+    """There is no room at all for this caller's requests, for a moment.
+
+    Args:
+        message: As of every error.
+        retry_after_s: Seconds after which a client should try again.
+        closed_s: Seconds in which no request of this caller can find room.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float, closed_s: float) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+        self.closed_s = closed_s
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Arrive in another process as what every process knows."""
+        return (_rebuild, (Overloaded, self.message, self.param, self.retry_after_s))
+
+
 class QuotaExceeded(QZoomError):
     """The tenant has used what it may use in a minute, or at the same time."""
 

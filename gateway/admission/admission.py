@@ -10,7 +10,7 @@ from gateway.admission.cost import Cost
 from gateway.admission.tickets import Ask, DeskState, Grant, Refusal
 from gateway.admission.times import StageTimes
 from qzoom.contracts.request import AnswerRequest
-from qzoom.errors import DeadlineExceeded, Overloaded, QZoomError, Unavailable
+from qzoom.errors import DeadlineExceeded, Full, Overloaded, QZoomError, Unavailable
 from qzoom.telemetry.gateway import GatewayTelemetry, RequestTelemetry
 from qzoom.telemetry.names import Attribute, Metric, Span
 
@@ -58,6 +58,11 @@ class Admission:
         """
         if self._desk.state.is_draining:
             raise Unavailable("the system is stopping", retry_after_s=DRAINING_RETRY_S)
+
+    def refused_early(self, count: int) -> None:
+        """Count requests that a proxy refused because this door was closed."""
+        self._telemetry.metrics.add(Metric.ADMISSIONS, "door_closed", by=count)
+        self._telemetry.metrics.add(Metric.REQUESTS, "none", Overloaded.code, by=count)
 
     @asynccontextmanager
     async def enter(
@@ -115,5 +120,8 @@ def _error(refusal: Refusal) -> QZoomError:
             return DeadlineExceeded(refusal.message)
         case "deadline" if refusal.retry_after_s == 0.0:
             return DeadlineExceeded(refusal.message)
+        case "queue_full" | "displaced":
+            retry_after_s = max(1.0, refusal.retry_after_s)
+            return Full(refusal.message, retry_after_s=retry_after_s, closed_s=refusal.closed_s)
         case _:
             return Overloaded(refusal.message, retry_after_s=max(1.0, refusal.retry_after_s))

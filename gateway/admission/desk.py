@@ -169,6 +169,7 @@ class Desk:
                 reason,
                 f"{len(self._queue)} requests wait, at most {self._bounds.max_waiting}",
                 self._wait_s(ask),
+                closed_s=self._service_s / max(1, len(self._held)),
             )
             if not turned_away.answer.done():
                 turned_away.answer.set_result(refusal)

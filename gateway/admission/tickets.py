@@ -53,11 +53,13 @@ class Refusal:
         reason: Which rule said so.
         message: For the client, with the value and the limit.
         retry_after_s: Seconds after which there may be room.
+        closed_s: Seconds until the next request is likely to leave, with a full queue.
     """
 
     reason: Reason
     message: str
     retry_after_s: float
+    closed_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from gateway.requests import Arrival
 from gateway.rest.answers import completion_object, head_object
 from gateway.rest.authentication import caller_of
 from gateway.rest.body import parse_object, read_body
+from gateway.rest.door import REFUSED
 from gateway.rest.errors import error_response
 from gateway.rest.fields import known_fields
 from gateway.rest.streaming import EventStream, until_disconnect
@@ -33,6 +34,8 @@ def chat_endpoint(edge: Edge) -> Callable[[Request], Awaitable[Response]]:
             raise InvalidRequest(
                 f"the header {DISCONNECT_DISABLED} is not supported", param=DISCONNECT_DISABLED
             )
+        if (count := request.headers.get(REFUSED, "")).isdecimal():
+            edge.refused_early(int(count[:9]))
         came = arrival(request.headers, caller_of(request).tenant)
         try:
             return await _respond(edge, request, came)

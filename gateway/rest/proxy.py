@@ -1,82 +1,142 @@
 """What must happen before a request reaches a gateway? In Ray Serve's HTTP proxy, as middleware.
 
-Serve's proxy obeys two headers that strangers must not control, and queues a request's whole body
-in memory. It takes middleware from the function that this variable names, which must be set where
-Ray starts: RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=gateway.rest.proxy.proxy_middleware
+Serve's proxy obeys two headers that strangers must not control, and gives a request a place in a
+gateway from its first byte on. Here those headers are hidden, bodies arrive in full before they
+take a place, and requests for which there is no room just now are refused at once.
+
+It takes middleware from the function that this variable names, which must be set where Ray starts:
+RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=gateway.rest.proxy.proxy_middleware
 """
 
+import asyncio
 import uuid
+from collections import deque
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.rest.door import CLOSED_MS, REFUSED, Door
 from gateway.rest.errors import error_response
 from qzoom.contracts.request import Limits
-from qzoom.errors import TooLarge
+from qzoom.errors import InvalidRequest, Overloaded, QZoomError, TooLarge
 
-_OBEYED_BY_SERVE = (b"x-request-timeout-seconds", b"x-request-disconnect-disabled")
+QUESTION_PATH = "/v1/chat/completions"
+MAX_ARRIVING_BYTES = 512 * 1024 * 1024
+"""Bodies that have begun to arrive, all together."""
+
+_HIDDEN = (
+    b"x-request-timeout-seconds",
+    b"x-request-disconnect-disabled",
+    REFUSED.encode(),
+    CLOSED_MS.encode(),
+)
 
 
 def proxy_middleware() -> list[Middleware]:
     """Give the middleware of Serve's HTTP proxy; called by Serve."""
-    return [Middleware(ProxyGuard, max_body_bytes=Limits().max_body_bytes)]
+    limits = Limits()
+    return [
+        Middleware(ProxyGuard, max_body_bytes=limits.max_body_bytes, max_body_s=limits.max_body_s)
+    ]
 
 
 class ProxyGuard:
-    """Hides Serve's own headers from Serve, and refuses long bodies while they arrive.
+    """Lets whole, acceptable requests through, and hides Serve's own headers from Serve.
 
     Args:
         app: The proxy.
         max_body_bytes: Longest body that a gateway takes.
+        max_body_s: Seconds that a body may take to arrive.
+        door: Remembers for whom there is no room.
     """
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        max_body_bytes: int,
+        max_body_s: float = 60.0,
+        door: Door | None = None,
+    ) -> None:
         self._app = app
         self._max_body_bytes = max_body_bytes
+        self._max_body_s = max_body_s
+        self._door = door or Door()
+        self._num_arriving_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = [item for item in scope["headers"] if item[0].lower() not in _OBEYED_BY_SERVE]
+        headers = [item for item in scope["headers"] if item[0].lower() not in _HIDDEN]
         scope = {**scope, "headers": headers}
-        length = Headers(scope=scope).get("content-length", "")
-        if length.isdecimal() and int(length[:20]) > self._max_body_bytes:
-            await self._refuse(scope, receive, send)
+        is_question = scope["path"] == QUESTION_PATH
+        error = self._check(Headers(scope=scope), is_question=is_question)
+        if error is not None:
+            await _refuse(error, scope, receive, send)
             return
-        await self._pass_on(scope, receive, send)
+        arrived: deque[Message] = deque()
+        try:
+            error = await self._arrive(receive, arrived)
+        finally:
+            self._num_arriving_bytes -= sum(len(message.get("body", b"")) for message in arrived)
+        if error is not None:
+            await _refuse(error, scope, receive, send)
+        elif arrived[-1]["type"] != "http.disconnect":
+            await self._pass_on(scope, arrived, receive, send)
 
-    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def _check(self, headers: Headers, *, is_question: bool) -> QZoomError | None:
+        length = headers.get("content-length", "")
+        if length.isdecimal() and int(length[:20]) > self._max_body_bytes:
+            return self._too_long()
+        return self._door.refusal(headers) if is_question else None
+
+    async def _arrive(self, receive: Receive, arrived: deque[Message]) -> QZoomError | None:
+        """Take in the whole body; gives what is wrong with it, if something is."""
         num_bytes = 0
-        answering = False
+        try:
+            async with asyncio.timeout(self._max_body_s):
+                while True:
+                    message = await receive()
+                    arrived.append(message)
+                    size = len(message.get("body", b""))
+                    num_bytes += size
+                    self._num_arriving_bytes += size
+                    if num_bytes > self._max_body_bytes:
+                        return self._too_long()
+                    if self._num_arriving_bytes > MAX_ARRIVING_BYTES:
+                        return Overloaded("too much is being sent", retry_after_s=1.0)
+                    if message["type"] == "http.disconnect" or not message.get("more_body"):
+                        return None
+        except TimeoutError:
+            return InvalidRequest(f"the body did not arrive within {self._max_body_s:g} s")
 
-        async def counted_receive() -> Message:
-            nonlocal num_bytes
-            message = await receive()
-            num_bytes += len(message.get("body", b""))
-            # To Serve a body that grows too long is a client that went away: it cancels the call.
-            return {"type": "http.disconnect"} if self._is_too_long(num_bytes) else message
+    async def _pass_on(
+        self, scope: Scope, arrived: deque[Message], receive: Receive, send: Send
+    ) -> None:
+        asked = Headers(scope=scope)
+        if count := self._door.take_count():
+            named = (REFUSED.encode(), str(count).encode())
+            scope = {**scope, "headers": [*scope["headers"], named]}
 
-        async def guarded_send(message: Message) -> None:
-            nonlocal answering
-            if answering or not self._is_too_long(num_bytes):
-                answering = True
-                await send(message)
+        async def replayed() -> Message:
+            return arrived.popleft() if arrived else await receive()
 
-        await self._app(scope, counted_receive, guarded_send)
-        if self._is_too_long(num_bytes) and not answering:
-            await self._refuse(scope, receive, send)
+        async def watched(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message.setdefault("headers", [])
+                self._door.refused(asked, MutableHeaders(scope=message))
+            await send(message)
 
-    def _is_too_long(self, num_bytes: int) -> bool:
-        return num_bytes > self._max_body_bytes
+        await self._app(scope, replayed, watched)
 
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        error = TooLarge(f"the body has more than {self._max_body_bytes} bytes")
-        response = error_response(error)
-        # The proxy, which names requests, stands behind this.
-        response.headers["x-request-id"] = Headers(scope=scope).get(
-            "x-request-id", uuid.uuid4().hex
-        )
-        await response(scope, receive, send)
+    def _too_long(self) -> TooLarge:
+        return TooLarge(f"the body has more than {self._max_body_bytes} bytes")
+
+
+async def _refuse(error: QZoomError, scope: Scope, receive: Receive, send: Send) -> None:
+    response = error_response(error)
+    # The proxy, which names requests, stands behind this.
+    response.headers["x-request-id"] = Headers(scope=scope).get("x-request-id", uuid.uuid4().hex)
+    await response(scope, receive, send)
