@@ -29,7 +29,7 @@ SMALL_BUDGET = {
     "roi_min_tokens": 16,
     "roi_max_tokens": 48,
 }
-START_TIMEOUT_S = 240.0
+START_TIMEOUT_S = 600.0
 REDIS_START_S = 10.0
 ENCODER_SETTINGS = {"threads": 1}
 STAGE_SETTINGS = {"threads": 1, "count_work": True}
