@@ -10,18 +10,23 @@ RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=gateway.rest.proxy.proxy_middleware
 
 import asyncio
 import uuid
-from collections import deque
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.rest.attempt import Attempt
 from gateway.rest.door import CLOSED_MS, REFUSED, Door
 from gateway.rest.errors import error_response
 from qzoom.contracts.request import Limits
 from qzoom.errors import InvalidRequest, Overloaded, QZoomError, TooLarge
 
 QUESTION_PATH = "/v1/chat/completions"
+SERVES_OWN_PATHS = "/-/"
+
+TRIES = 3
+"""Gateways that a request is given to, if they die before they send anything."""
+
 MAX_ARRIVING_BYTES = 512 * 1024 * 1024
 """Bodies that have begun to arrive, all together."""
 
@@ -71,12 +76,15 @@ class ProxyGuard:
             return
         headers = [item for item in scope["headers"] if item[0].lower() not in _HIDDEN]
         scope = {**scope, "headers": headers}
+        if scope["path"].startswith(SERVES_OWN_PATHS):
+            await self._app(scope, receive, send)
+            return
         is_question = scope["path"] == QUESTION_PATH
         error = self._check(Headers(scope=scope), is_question=is_question)
         if error is not None:
             await _refuse(error, scope, receive, send)
             return
-        arrived: deque[Message] = deque()
+        arrived: list[Message] = []
         try:
             error = await self._arrive(receive, arrived)
         finally:
@@ -92,7 +100,7 @@ class ProxyGuard:
             return self._too_long()
         return self._door.refusal(headers) if is_question else None
 
-    async def _arrive(self, receive: Receive, arrived: deque[Message]) -> QZoomError | None:
+    async def _arrive(self, receive: Receive, arrived: list[Message]) -> QZoomError | None:
         """Take in the whole body; gives what is wrong with it, if something is."""
         num_bytes = 0
         try:
@@ -113,23 +121,28 @@ class ProxyGuard:
             return InvalidRequest(f"the body did not arrive within {self._max_body_s:g} s")
 
     async def _pass_on(
-        self, scope: Scope, arrived: deque[Message], receive: Receive, send: Send
+        self, scope: Scope, arrived: list[Message], receive: Receive, send: Send
     ) -> None:
         asked = Headers(scope=scope)
         if count := self._door.take_count():
             named = (REFUSED.encode(), str(count).encode())
             scope = {**scope, "headers": [*scope["headers"], named]}
 
-        async def replayed() -> Message:
-            return arrived.popleft() if arrived else await receive()
-
         async def watched(message: Message) -> None:
             if message["type"] == "http.response.start":
+                arrived.clear()
                 message.setdefault("headers", [])
                 self._door.refused(asked, MutableHeaders(scope=message))
             await send(message)
 
-        await self._app(scope, replayed, watched)
+        for _ in range(TRIES):
+            attempt = Attempt(arrived, receive, watched)
+            await self._app({**scope}, attempt.receive, attempt.send)
+            if not attempt.may_be_repeated:
+                await attempt.finish()
+                return
+        assert attempt.error is not None
+        await _refuse(attempt.error, scope, receive, send)
 
     def _too_long(self) -> TooLarge:
         return TooLarge(f"the body has more than {self._max_body_bytes} bytes")
