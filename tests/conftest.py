@@ -31,6 +31,15 @@ SMALL_BUDGET = {
 }
 START_TIMEOUT_S = 600.0
 REDIS_START_S = 10.0
+STAGE_TIMEOUT_S = 10.0
+GATEWAY_SETTINGS = {
+    "replicas": 2,
+    "stage_timeout_s": STAGE_TIMEOUT_S,
+    # Room for every test; those of load set their own bounds.
+    "admit_requests": 32,
+    "admit_waiting": 256,
+    "brownout_steps": 0,
+}
 ENCODER_SETTINGS = {"threads": 1}
 STAGE_SETTINGS = {"threads": 1, "count_work": True}
 # Untrimmed, so that counts are exactly the method's.
@@ -50,6 +59,7 @@ class Cluster:
         ready: What /readyz said when the system became ready.
         application: Name of the Serve application.
         budget: Fields of QZoomConfig that keep its pictures small.
+        stage_timeout_s: After so many seconds of silence a stage hangs.
     """
 
     url: str
@@ -59,6 +69,7 @@ class Cluster:
     ready: dict[str, Any]
     application: str
     budget: dict[str, int]
+    stage_timeout_s: float
 
 
 def free_port() -> int:
@@ -184,7 +195,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, otlp: OtlpReceiver) -> Ite
     write_random_checkpoint(checkpoint, "qwen2_5_vl", **SMALL_BUDGET)
     app = AppConfig(
         model=checkpoint,
-        gateway={"replicas": 2},
+        gateway=GATEWAY_SETTINGS,
         encoder=ENCODER_SETTINGS,
         gate=EXACT_SETTINGS,
         rpn=STAGE_SETTINGS,
@@ -207,6 +218,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, otlp: OtlpReceiver) -> Ite
             ready=ready,
             application=APPLICATION,
             budget=SMALL_BUDGET,
+            stage_timeout_s=STAGE_TIMEOUT_S,
         )
 
 
