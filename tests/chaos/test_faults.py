@@ -52,7 +52,7 @@ async def test_replicas_are_killed_at_random_moments_under_load(cluster, load, k
     await recovered(cluster)
 
 
-async def test_the_desk_is_killed_under_load(cluster, load, kill_actor, bounds, figures):
+async def test_the_desk_is_killed_under_load(load, kill_actor, bounds, figures):
     asking = asyncio.create_task(load.run(NUM_REQUESTS, CLIENTS))
     await asyncio.sleep(0.5)
     kill_actor("DeskActor")
@@ -74,7 +74,7 @@ async def test_a_zoom_branch_that_hangs_costs_the_detail_only(load, frozen, figu
 
 @pytest.mark.parametrize("kind", ["encoder", "gate", "llm"])
 async def test_a_stage_that_hangs_ends_in_a_clear_error_and_goes_on_when_it_wakes(
-    cluster, load, frozen, figures, kind
+    load, frozen, figures, kind
 ):
     async with frozen(kind), httpx.AsyncClient(timeout=TIMEOUT_S) as http:
         responses = await asyncio.gather(
