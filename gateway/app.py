@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
@@ -13,7 +13,7 @@ from gateway.history import SPAN_S
 from gateway.rest.authentication import Authentication, caller_of
 from gateway.rest.chat import chat_endpoint
 from gateway.rest.errors import error_response
-from gateway.rest.openapi import CHAT_OPENAPI, add_request_schema
+from gateway.rest.openapi import CHAT_OPENAPI, add_request_schema, number_query
 from gateway.rest.request_id import RequestIdHeader
 from gateway.web.pages import add_pages
 from qzoom.errors import InvalidRequest, NotFound, QZoomError
@@ -109,13 +109,16 @@ def _add_probes(app: FastAPI, probes: Probes) -> None:
         """Tell whether questions can be answered now."""
         return await probes.ready()
 
-    @app.get("/metrics")
+    @app.get("/metrics", responses={200: {"content": {"text/plain": {}}}}, response_class=Response)
     async def metrics() -> Response:
         """Give Prometheus metrics, summed over all gateways."""
         return Response(await probes.metrics(), media_type=METRICS_MEDIA_TYPE)
 
     @app.get("/v1/traces")
-    async def list_traces(request: Request, limit: str = "50") -> dict[str, Any]:
+    async def list_traces(
+        request: Request,
+        limit: Annotated[str, number_query(1, MAX_TRACES, 50)] = "50",
+    ) -> dict[str, Any]:
         """List recent requests, the newest first."""
         number = _number("limit", limit, 1, MAX_TRACES)
         return {"object": "list", "data": await probes.traces(number, caller_of(request).sees)}
@@ -126,7 +129,9 @@ def _add_probes(app: FastAPI, probes: Probes) -> None:
         return await probes.trace(trace_id, caller_of(request).sees)
 
     @app.get("/v1/stats")
-    async def get_stats(window: str = "300") -> dict[str, Any]:
+    async def get_stats(
+        window: Annotated[str, number_query(0, round(SPAN_S), 300)] = "300",
+    ) -> dict[str, Any]:
         """Sum up the last seconds of all gateways: routes, latencies, gate, tokens, replicas."""
         return await probes.stats(_number("window", window, 0, round(SPAN_S)))
 
