@@ -97,3 +97,32 @@ def _picture() -> "NDArray[np.uint8]":
     from qzoom.data.dataset import example
 
     return np.asarray(example("test", 0, 0)[1].convert("RGB"))
+
+
+@app.command()
+def overload(
+    url: Annotated[str, typer.Option(help="Server to ask, on this machine.")],
+    model: Annotated[str, typer.Option(help="Model's name there.")] = "builtin",
+    times: Annotated[float, typer.Option(min=1, max=100, help="Times the saturation.")] = 5.0,
+    seconds: Annotated[float, typer.Option(min=1, max=600, help="Length of each run.")] = 15.0,
+    rounds: Annotated[int, typer.Option(min=1, max=100, help="Saturation and overload.")] = 2,
+    folder: Out = None,
+) -> None:
+    """Give a running server several times the load that fits."""
+    import io
+
+    from benchmarks.load import chat_body
+    from benchmarks.overload import OverloadLoad, run
+    from qzoom.data.dataset import example
+
+    bodies = []
+    for index in range(16):
+        _, image, questions = example("test", 1, index)
+        file = io.BytesIO()
+        image.save(file, "PNG")
+        extra = {"stream": False}
+        bodies += [chat_body(file.getvalue(), q.text, model=model, extra=extra) for q in questions]
+    load = OverloadLoad(url.rstrip("/"), times=times, seconds=seconds, rounds=rounds)
+    with err.status("measuring") as status:
+        report = run(load, bodies, status.update)
+    finish(report, folder)
