@@ -26,7 +26,7 @@ from qzoom.errors import Unavailable
 APPLICATION = "qzoom"
 LOOPBACK = "127.0.0.1"
 GRPC_SERVICERS = (
-    "qzoom.pb.qzoom_pb2_grpc.add_QZoomServicer_to_server",
+    "gateway.rpc.servicer.add_servicer",
     "grpc_health.v1.health_pb2_grpc.add_HealthServicer_to_server",
 )
 GPU_SHARE = 0.25

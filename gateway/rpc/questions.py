@@ -10,6 +10,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message as ProtoMessage
 from google.protobuf.unknown_fields import UnknownFieldSet
 
+from gateway.rpc.servicer import UNREADABLE_FIELD
 from qzoom.errors import InvalidRequest
 from qzoom.pb import qzoom_pb2 as pb
 
@@ -122,6 +123,8 @@ def _enum_field(name: str, kind: Any, number: int) -> dict[str, Any]:  # noqa: A
 def _refuse_unknown(message: ProtoMessage, path: str) -> None:
     """Refuse fields of a newer contract: REST refuses unknown names too."""
     unknown = UnknownFieldSet(message)
+    if len(unknown) and unknown[0].field_number == UNREADABLE_FIELD:
+        raise InvalidRequest("the bytes of the request are no message of qzoom.v1")
     if len(unknown):
         where = path or "the request"
         raise InvalidRequest(

@@ -34,6 +34,7 @@ from gateway.events import (
 )
 from gateway.images import ImageDecoder
 from gateway.rpc.methods import QZoomMethods
+from gateway.rpc.servicer import add_servicer
 from qzoom.contracts.conversation import Text
 from qzoom.contracts.request import AnswerRequest
 from qzoom.errors import NotFound, Overloaded, Unavailable
@@ -187,7 +188,7 @@ def _serve(flow: EchoFlow, settings: AccessSettings | None = None) -> Iterator[E
                 ("grpc.so_reuseport", 0),
             ]
         )
-        qzoom_pb2_grpc.add_QZoomServicer_to_server(Servicer(EchoGateway(edge)), rpc)
+        add_servicer(Servicer(EchoGateway(edge)), rpc)
         service = qzoom_pb2.DESCRIPTOR.services_by_name["QZoom"].full_name
         reflection.enable_server_reflection((service, reflection.SERVICE_NAME), rpc)
         grpc_port.append(rpc.add_insecure_port("127.0.0.1:0"))

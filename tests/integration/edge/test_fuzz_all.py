@@ -24,7 +24,6 @@ from qzoom.pb import qzoom_pb2_grpc
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 PATH = "/v1/chat/completions"
 TIMEOUT_S = 60
-NUM_CALLS_A_CHUNK = 8
 NUM_PICTURES = 3500
 NUM_BODIES = 3000
 NUM_MESSAGES = 2500
@@ -36,8 +35,6 @@ ANSWERS = {
     grpc.StatusCode.NOT_FOUND,
     grpc.StatusCode.DEADLINE_EXCEEDED,
 }
-UNREADABLE = "DecodeError"
-"""What grpc itself says of bytes that are no protobuf message."""
 
 
 def fuzzed(count):
@@ -189,9 +186,6 @@ def channel(edge_server):
 )
 def test_any_message_gets_an_answer_or_a_clear_refusal(channel, data, method):
     code, details = outcome(channel, f"/qzoom.v1.QZoom/{method}", data)
-    if code is grpc.StatusCode.UNKNOWN:
-        assert UNREADABLE in details
-        return
     assert code in ANSWERS, details
     assert details or code is grpc.StatusCode.OK
 

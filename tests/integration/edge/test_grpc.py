@@ -248,3 +248,11 @@ def wait_until(condition) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(POLL_S)
+
+
+@pytest.mark.parametrize("data", [b"\xff", b"\x0a\xff\xff", b"\x0a\x03\xff\xfe\xfd"])
+def test_bytes_that_are_no_message_are_the_clients_mistake(channel, data):
+    call = channel.unary_unary("/qzoom.v1.QZoom/Answer")
+    assert details(lambda: call(data)) == "the bytes of the request are no message of qzoom.v1"
+    stream = channel.unary_stream("/qzoom.v1.QZoom/AnswerStream")
+    assert "no message" in details(lambda: list(stream(data)))

@@ -36,7 +36,7 @@ grpc_options:
   port: {{ .Values.edge.grpcPort }}
   request_timeout_s: {{ .Values.edge.requestTimeoutSeconds }}
   grpc_servicer_functions:
-    - qzoom.pb.qzoom_pb2_grpc.add_QZoomServicer_to_server
+    - gateway.rpc.servicer.add_servicer
     - grpc_health.v1.health_pb2_grpc.add_HealthServicer_to_server
 logging_config:
   encoding: JSON
