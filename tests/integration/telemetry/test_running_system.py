@@ -25,10 +25,12 @@ REQUEST_TIMEOUT_S = 120.0
 QZOOM = "from cli.main import app; app()"
 CLIENT_SPAN = "b7ad6b7169203331"
 DIRECT = [
-    "image.decode", "encoder.coarse", "gate.prefill", "gate.decide", "llm.resume", "llm.decode",
+    "admission.wait", "image.decode", "encoder.coarse", "gate.prefill", "gate.decide", "llm.resume",
+    "llm.decode",
 ]  # fmt: skip
 ZOOM = [
-    "image.decode", "encoder.coarse", "gate.prefill", "gate.decide", "rpn.propose", "encoder.roi",
+    "admission.wait", "image.decode", "encoder.coarse", "gate.prefill", "gate.decide", "rpn.propose",
+    "encoder.roi",
     "llm.resume", "llm.decode",
 ]  # fmt: skip
 ALWAYS_DIRECT = {"tau_gate": 1.0}
