@@ -109,19 +109,13 @@ def overload(
     folder: Out = None,
 ) -> None:
     """Give a running server several times the load that fits."""
-    import io
-
-    from benchmarks.load import chat_body
+    from benchmarks.clients import chat_body
     from benchmarks.overload import OverloadLoad, run
-    from qzoom.data.dataset import example
+    from benchmarks.questions import mixed_items
 
-    bodies = []
-    for index in range(16):
-        _, image, questions = example("test", 1, index)
-        file = io.BytesIO()
-        image.save(file, "PNG")
-        extra = {"stream": False}
-        bodies += [chat_body(file.getvalue(), q.text, model=model, extra=extra) for q in questions]
+    items = mixed_items(64, per_picture=2)
+    extra = {"stream": False}
+    bodies = [chat_body(i.image, i.question, model=model, extra=extra) for i in items]
     load = OverloadLoad(url.rstrip("/"), times=times, seconds=seconds, rounds=rounds)
     with err.status("measuring") as status:
         report = run(load, bodies, status.update)

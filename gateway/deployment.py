@@ -55,19 +55,13 @@ class GatewayDeployment(QZoomMethods, HealthMethods):
         self._ledger = Ledger(replica.app_name, self._telemetry, settings.max_traces)
         name = replica.replica_id.unique_id
         self._desk = SharedDesk(replica.app_name, name, settings.admission_bounds())
-        admission = Admission(self._desk, self._telemetry, name)
-
-        async def ready() -> dict[str, Any]:
-            admission.check_open()
-            return await self._services.ready()
-
-        self.ready = ready
+        self._admission = Admission(self._desk, self._telemetry, name)
         facts = with_threshold(self._services.facts, lambda: self._access.tau_gate)
         flow = Flow(
             handles,
             facts,
             self._images,
-            admission,
+            self._admission,
             self._telemetry,
             settings.stage_timeout_s,
         )
@@ -76,7 +70,7 @@ class GatewayDeployment(QZoomMethods, HealthMethods):
             (settings.model_name,),
             self._telemetry.log,
             identify=self._access.identify,
-            refused_early=admission.refused_early,
+            refused_early=self._admission.refused_early,
             local_clients_only=settings.local_clients_only,
         )
 
@@ -95,8 +89,10 @@ class GatewayDeployment(QZoomMethods, HealthMethods):
         """Describe the model, the services and the store.
 
         Raises:
-            Unavailable: If a service does not answer, or the store was not asked so far.
+            Unavailable: If a service does not answer, the store was not asked so far, or the system
+                drains.
         """
+        self._admission.check_open()
         self._access.check_ready()
         return {**await self._services.ready(), "store": self._access.status()}
 

@@ -29,9 +29,8 @@ DIRECT = [
     "llm.decode",
 ]  # fmt: skip
 ZOOM = [
-    "admission.wait", "image.decode", "encoder.coarse", "gate.prefill", "gate.decide", "rpn.propose",
-    "encoder.roi",
-    "llm.resume", "llm.decode",
+    "admission.wait", "image.decode", "encoder.coarse", "gate.prefill", "gate.decide",
+    "rpn.propose", "encoder.roi", "llm.resume", "llm.decode",
 ]  # fmt: skip
 ALWAYS_DIRECT = {"tau_gate": 1.0}
 ALWAYS_ZOOM = {"tau_gate": 0.0, "tau_roi": 0.01}
