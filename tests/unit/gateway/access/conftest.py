@@ -10,7 +10,7 @@ import pytest
 
 from gateway.access.access import Access
 from gateway.access.settings import AccessSettings
-from gateway.events import Delta, Event, Finished, Started, VisualTokens
+from gateway.events import Budgets, Delta, Event, Finished, Started, VisualTokens
 from qzoom.contracts.conversation import Picture, Text, Turn
 from qzoom.contracts.options import Options
 from qzoom.contracts.request import AnswerRequest, Reply
@@ -38,7 +38,7 @@ class CountingFlow:
             raise self.error
         await self.go.wait()
         spent = VisualTokens(self.visual_tokens, 0, 0)
-        yield Started("direct", 0.25, 0.5, (), spent, "0" * 32)
+        yield Started("direct", 0.25, 0.5, (), spent, "0" * 32, Budgets(64, 48))
         for i, text in enumerate((str(request.conversation[-1].parts[-1].text), f" {number}")):
             if self.break_after == i:
                 raise QZoomError("broken")

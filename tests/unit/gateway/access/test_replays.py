@@ -9,7 +9,17 @@ import pytest
 
 from gateway.access import replays
 from gateway.access.replays import StoredAnswer, fingerprint, unpack
-from gateway.events import Delta, Finished, HeatMap, Region, StageMs, Started, VisualTokens
+from gateway.events import (
+    Brownout,
+    Budgets,
+    Delta,
+    Finished,
+    HeatMap,
+    Region,
+    StageMs,
+    Started,
+    VisualTokens,
+)
 from qzoom.contracts.options import Options
 from qzoom.contracts.sampling import Sampling
 from qzoom.errors import KeyInUse, KeyReused, QZoomError
@@ -140,6 +150,8 @@ def _whole() -> StoredAnswer:
         (Region(0, (1, 2, 3, 4), 0.1), Region(1, (5, 6, 7, 8), 0.2)),
         VisualTokens(36, 9, 200),
         "f" * 32,
+        Budgets(64, 48),
+        Brownout(2, ("tau_gate", "max_roi_tokens")),
     )
     values = np.linspace(0, 1, 6, dtype=np.float32).reshape(2, 3)
     started = replace(started, heatmap=HeatMap(1, values))
