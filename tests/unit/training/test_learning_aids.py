@@ -50,8 +50,8 @@ def test_a_matrix_without_gradient_stays():
 def test_tokens_near_their_words_cost_least(prompts):
     """The embedding of "red" is what tells a token that shows red."""
     torch.manual_seed(0)
-    head = AuxHead(8, prompts.word)
-    words = torch.randn(len(build_tokenizer()), 8)
+    head = AuxHead(256, prompts.word)
+    words = torch.randn(len(build_tokenizer()), 256) / 16
     torch.nn.init.zeros_(head.chars.weight)  # the characters' part is the same for both
     labels = (
         torch.zeros(1, 12, dtype=torch.long),
