@@ -1,5 +1,6 @@
 """`qzoom serve` as a user runs it: it starts everything, answers, and leaves nothing behind."""
 
+import base64
 import os
 import signal
 import socket
@@ -8,9 +9,12 @@ import sys
 import tempfile
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
+import httpx
 import pytest
 from PIL import Image
 
@@ -27,7 +31,8 @@ BUDGET = {
     "roi_max_tokens": 48,
 }
 START_TIMEOUT_S = 240.0
-STOP_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 120.0
+LONG_ANSWER = 1500
 
 
 def free_port():
@@ -128,6 +133,37 @@ def test_it_answers_and_stops_cleanly(model, mark, short, how):
         time.sleep(0.5)
     assert left == []
     assert list(short.glob("qzoom-*")) == []
+
+
+def test_it_finishes_what_runs_and_refuses_what_is_new(model, mark, short):
+    file = BytesIO()
+    Image.new("RGB", (64, 48), (9, 120, 200)).save(file, "PNG")
+    url_of_picture = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    content = [
+        {"type": "image_url", "image_url": {"url": url_of_picture}},
+        {"type": "text", "text": "What is it?"},
+    ]
+    question = {"model": model.name, "messages": [{"role": "user", "content": content}]}
+    long = question | {"max_tokens": LONG_ANSWER, "temperature": 1.0, "seed": 1}
+    with serving(model, mark, short) as (process, url, output), ThreadPoolExecutor(1) as pool:
+        where = f"{url}/v1/chat/completions"
+        running = pool.submit(httpx.post, where, json=long, timeout=STOP_TIMEOUT_S)
+        in_flight = "qzoom_requests_in_flight 1.0"
+        while in_flight not in httpx.get(f"{url}/metrics", timeout=STOP_TIMEOUT_S).text:
+            assert not running.done(), "the answer is too short for this test"
+        process.send_signal(signal.SIGTERM)
+        while not running.done():
+            refused = httpx.post(where, json=question, timeout=STOP_TIMEOUT_S)
+            if refused.status_code != httpx.codes.OK:
+                break
+        assert refused.status_code == httpx.codes.SERVICE_UNAVAILABLE, refused.text
+        assert refused.json()["error"]["code"] == "unavailable"
+        assert int(refused.headers["retry-after"]) >= 1
+        answer = running.result(STOP_TIMEOUT_S)
+        assert answer.status_code == httpx.codes.OK
+        assert answer.json()["choices"][0]["finish_reason"] in {"stop", "length"}
+        assert process.wait(STOP_TIMEOUT_S) == 0
+        assert "Traceback" not in output.read_text()
 
 
 def test_a_broken_checkpoint_is_one_line(model, tmp_path):

@@ -199,3 +199,10 @@ def test_readiness_tells_what_each_service_holds(cluster):
     for status in ready["services"]:
         assert status["load_s"] > 0
         assert status["memory_bytes"] > status["parameter_bytes"] > 0
+
+
+def test_bytes_that_are_no_message_are_the_clients_mistake(channel):
+    with pytest.raises(grpc.RpcError) as raised:
+        channel.unary_unary("/qzoom.v1.QZoom/Answer")(b"\xff\xff", timeout=TIMEOUT_S)
+    assert raised.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert raised.value.details() == "the bytes of the request are no message of qzoom.v1"
