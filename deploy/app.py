@@ -4,6 +4,7 @@ The only place that knows all of them. In a Serve config file it is `import_path
 with the fields of `AppConfig` as `args`.
 """
 
+import os
 from typing import Any, cast
 
 from ray.serve import Application, Deployment
@@ -21,6 +22,9 @@ SHUTDOWN_S = 10.0
 
 DRAIN_POLL_S = 0.5
 """How often a replica that stops looks whether its requests have ended."""
+
+REQUESTS_A_CORE = 3
+"""In work at once where CPUs compute: one that computes, others between two stages."""
 
 HEALTH_TIMEOUT_S = 60.0
 """A replica that answers no health check for so long is replaced; a busy machine is slow."""
@@ -43,6 +47,9 @@ def build(config: AppConfig) -> Application:
     gateway = config.gateway_settings()
     if not gateway.admit_requests:
         in_work = llm.max_slots * llm.replicas
+        if config.device == "cpu":
+            # More at once makes every answer slower and none more: all stages share these cores.
+            in_work = min(in_work, REQUESTS_A_CORE * len(os.sched_getaffinity(0)))
         gateway = gateway.model_copy(update={"admit_requests": in_work})
     # Ray types a decorated class as the class itself, hence the casts.
     return (

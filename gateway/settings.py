@@ -30,7 +30,7 @@ class GatewaySettings(AccessOptions):
 
     admit_requests: int = Field(0, ge=0)
     """Most requests in work at once, over all gateways; more wait, see `admit_waiting`. 0 takes
-    what the llm's replicas can decode at once."""
+    what the llm's replicas can decode at once, on CPUs three per core at most."""
 
     admit_visual_tokens: int = Field(65_536, ge=1)
     """Most predicted visual tokens in work at once, over all gateways."""
