@@ -121,6 +121,39 @@ BOARD = Board(
             ),
         ),
         Row(
+            "How load is shed",
+            (
+                Panel(
+                    "Brown-out",
+                    "Steps by which tau_gate is raised and RoI budgets lowered; 0 changes nothing.",
+                    (Query(f"max({Metric.BROWNOUT_LEVEL.value.name})", "level"),),
+                    "short",
+                ),
+                Panel(
+                    "At the door",
+                    "`admitted`, or why not; `door_closed` was refused by a proxy.",
+                    (Query(rate(Metric.ADMISSIONS, "outcome"), "{{outcome}}"),),
+                    "reqps",
+                    "stacked",
+                ),
+                Panel(
+                    "Waiting to be admitted",
+                    "Requests in the queue, over all gateways.",
+                    (Query(f"sum({Metric.ADMISSION_WAITING.value.name})", "waiting"),),
+                    "short",
+                ),
+                Panel(
+                    "Wait of the admitted",
+                    "From the arrival at the door to leave to work.",
+                    (
+                        Query(quantile(0.5, Metric.ADMISSION_WAIT), "p50"),
+                        Query(quantile(0.99, Metric.ADMISSION_WAIT), "p99"),
+                    ),
+                    "s",
+                ),
+            ),
+        ),
+        Row(
             "Objectives",
             (
                 Panel(
