@@ -91,25 +91,31 @@ class Admission:
             deadline=request.deadline,
             needs_s=self.times.least_s(request.options.route),
         )
-        metrics = self._telemetry.metrics
+        reply = await self._ask(ask, telemetry)
         try:
-            outcome, arrived = "cancelled", time.monotonic()
-            metrics.add(Metric.ADMISSION_WAITING)
-            try:
-                with telemetry.step(Span.ADMISSION_WAIT):
-                    reply = await self._desk.admit(ask)
-                    outcome = reply.reason if isinstance(reply, Refusal) else "admitted"
-                    if isinstance(reply, Refusal):
-                        raise _error(reply)
-            finally:
-                metrics.add(Metric.ADMISSION_WAITING, by=-1.0)
-                metrics.add(Metric.ADMISSIONS, outcome)
-                metrics.set(Metric.BROWNOUT_LEVEL, self._desk.state.level)
-            metrics.observe(Metric.ADMISSION_WAIT, time.monotonic() - arrived)
             telemetry.set({Attribute.BROWNOUT: reply.level})
             yield reply
         finally:
             self._desk.release(ask.ticket)
+
+    async def _ask(self, ask: Ask, telemetry: RequestTelemetry) -> Grant:
+        metrics, arrived, outcome = self._telemetry.metrics, time.monotonic(), "cancelled"
+        metrics.add(Metric.ADMISSION_WAITING)
+        try:
+            with telemetry.step(Span.ADMISSION_WAIT):
+                reply = await self._desk.admit(ask)
+                if isinstance(reply, Refusal):
+                    outcome = reply.reason
+                    raise _error(reply)
+            outcome = "admitted"
+            metrics.observe(Metric.ADMISSION_WAIT, time.monotonic() - arrived)
+            return reply
+        finally:
+            if outcome == "cancelled":
+                self._desk.release(ask.ticket)
+            metrics.add(Metric.ADMISSION_WAITING, by=-1.0)
+            metrics.add(Metric.ADMISSIONS, outcome)
+            metrics.set(Metric.BROWNOUT_LEVEL, self._desk.state.level)
 
 
 def _error(refusal: Refusal) -> QZoomError:
