@@ -9,7 +9,7 @@ import { drawHeat, drawPicture, placeBox } from "./look.js";
 import { addOptions } from "./options.js";
 import { pictureIn, readPicture } from "./picture.js";
 import { addRecent } from "./recent.js";
-import { hideProblem, showDegraded, showGate, showProblem, showStarted, showTimes } from "./result.js";
+import { hideProblem, showGate, showNotes, showProblem, showStarted, showTimes } from "./result.js";
 import { LANGUAGES } from "./snippet.js";
 import { addTabs } from "./tabs.js";
 import { addTheme } from "./theme.js";
@@ -206,7 +206,7 @@ async function follow(asked, signal) {
 
 function showRest(asked) {
   showTimes(asked.record, asked.stageMs);
-  if (asked.degraded) showDegraded(asked.degraded);
+  showNotes(asked.known, asked.degraded);
 }
 
 function reopen(asked) {

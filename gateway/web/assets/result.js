@@ -20,6 +20,7 @@ export function showStarted(known, picture, tau) {
     byId("crop-caption").textContent =
       `The second look: ${x1 - x0} × ${y1 - y0} px at (${x0}, ${y0}), score ${box.score.toFixed(2)}`;
   }
+  showNotes(known, null);
   byId("times").replaceChildren();
 }
 
@@ -60,9 +61,16 @@ function showTokens({ coarse, roi, spared }) {
       h("li", {}, h("span", { class: `swatch c-${kind}`, "aria-hidden": "true" }), `${text} ${count(n)}`))));
 }
 
-/** Show why the coarse answer is given although a zoom was meant. */
-export function showDegraded(reason) {
-  byId("why").append(h("span", { class: "pill bad" }, `degraded: ${reason}`));
+/** Say what load or failures changed about the answer. */
+export function showNotes(known, degraded) {
+  const notes = [];
+  if (degraded) notes.push(`This is the coarse answer: looking closer failed (${degraded}).`);
+  if (known.brownout) {
+    const changed = known.brownout.changed.join(" and ");
+    notes.push(`The system is under load (level ${known.brownout.level})${changed && ` and chose ${changed} itself`}.`);
+  }
+  byId("notes").textContent = notes.join(" ");
+  byId("notes").hidden = notes.length === 0;
 }
 
 /** Show where the time went: the trace, or where it is gone, the sums of the answer. */
