@@ -97,6 +97,7 @@ def serve(
             out.print(service_table(system.services))
             out.print(
                 f"\n[bold green]{system.model} is served[/]\n"
+                f"  page     {system.url}/  (a playground; /dashboard has the figures)\n"
                 f"  REST     {system.url}/v1/chat/completions\n"
                 f"  gRPC     {system.grpc_address}  (qzoom.v1.QZoom, with reflection)\n"
                 f"  metrics  {system.url}/metrics\n"
