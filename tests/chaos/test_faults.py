@@ -7,7 +7,6 @@ import httpx
 import pytest
 import ray
 
-from gateway.admission.bounds import AdmissionBounds
 
 pytestmark = [
     pytest.mark.cluster,
@@ -52,12 +51,11 @@ async def test_replicas_are_killed_at_random_moments_under_load(cluster, load, k
     await recovered(cluster)
 
 
-async def test_the_desk_is_killed_under_load(load, kill_actor, bounds, figures):
+async def test_the_desk_is_killed_under_load(load, kill_actor, figures):
     asking = asyncio.create_task(load.run(NUM_REQUESTS, CLIENTS))
     await asyncio.sleep(0.5)
     kill_actor("DeskActor")
     await asking
-    await bounds(AdmissionBounds())
     tally = load.check()
     figures(tally, killed="desk")
     assert tally.answered == NUM_REQUESTS

@@ -45,7 +45,7 @@ def metric(cluster, name):
 async def test_five_times_the_load_is_shed_refused_and_never_lost(cluster, load, bounds, figures):
     await bounds(SMALL)
     refused_before = metric(cluster, 'qzoom_requests_total{outcome="overloaded"')
-    await load.run(200, 5 * SMALL.requests)
+    await load.run(600, 5 * SMALL.requests, pause_s=0.3)
     seen = [answer["qzoom"]["brownout"] for _, answer in load._checks]
     tally = load.check()
     figures(tally, clients=5 * SMALL.requests, in_work=SMALL.requests)
@@ -59,6 +59,7 @@ async def test_five_times_the_load_is_shed_refused_and_never_lost(cluster, load,
     last = load._checks[-1][1]["qzoom"]["brownout"]
     assert last is None, "with the load the brown-out ends"
     load.check()
+    await asyncio.sleep(2.0)  # Gateways report once per second.
     # What the proxies refused is told by the requests that came after it.
     counted = metric(cluster, 'qzoom_requests_total{outcome="overloaded"') - refused_before
     assert counted == tally.refused["overloaded"]
@@ -86,7 +87,7 @@ async def test_what_a_client_chose_holds_under_any_load(load, bounds):
 async def test_over_grpc_a_full_house_is_resource_exhausted(cluster, load, bounds, image_file):
     await bounds(AdmissionBounds(requests=1, max_waiting=0, brownout=BrownoutBounds(steps=0)))
     async with httpx.AsyncClient(timeout=TIMEOUT_S) as http:
-        long = asyncio.create_task(load.ask(http, 1, max_tokens=300))
+        long = asyncio.create_task(load.ask(http, 1, max_tokens=700))
         await asyncio.sleep(1.0)
         parts = [pb.Part(image_url=pb.ImageUrl(data=image_file)), pb.Part(text="What is it?")]
         messages = [pb.Message(role=pb.ROLE_USER, content=parts)]
