@@ -7,7 +7,6 @@ import httpx
 import pytest
 import ray
 
-
 pytestmark = [
     pytest.mark.cluster,
     pytest.mark.chaos,
