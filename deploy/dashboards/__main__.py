@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from deploy.dashboards import gate, overview, scaling, stages
+from deploy.dashboards import gate, overview, scaling, stages, tenants
 from deploy.dashboards.panels import to_json
 
-BOARDS = (overview.BOARD, stages.BOARD, gate.BOARD, scaling.BOARD)
+BOARDS = (overview.BOARD, stages.BOARD, gate.BOARD, tenants.BOARD, scaling.BOARD)
 
 FOLDER = Path(__file__).parent.parent / "helm" / "qzoom" / "files" / "dashboards"
 

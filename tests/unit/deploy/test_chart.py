@@ -14,6 +14,7 @@ from deploy.k8s.permissions import needed
 from deploy.k8s.render import RenderError, render
 from deploy.k8s.values import CHART
 from deploy.local import ENVIRONMENT, GRPC_SERVICERS
+from qzoom.store.opening import check_address
 
 KUBERNETES = "1.37.0"
 OTHERS = ("ray.io", "monitoring.coreos.com", "gateway.networking.k8s.io")
@@ -219,3 +220,37 @@ def test_a_missing_engine_is_explained(monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(RenderError, match="helm-python-sdk"):
         render({}, "qzoom", "qzoom")
+
+
+def _variables(manifests):
+    service = next(m for m in manifests if kind_of(m) == "RayService")
+    cluster = service["spec"]["rayClusterConfig"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        for container in group["template"]["spec"]["containers"]:
+            yield {item["name"]: item for item in container["env"]}
+
+
+def test_every_ray_pod_reaches_the_store_with_the_password_from_the_secret(rendered):
+    manifests = rendered("gpu")
+    for variables in _variables(manifests):
+        assert variables["QZOOM_GATEWAY_STORE"]["value"] == "redis://qzoom-redis:6379/0"
+        assert variables["QZOOM_GATEWAY_STORE_NAMESPACE"]["value"] == "qzoom"
+        secret = variables["QZOOM_STORE_PASSWORD"]["valueFrom"]["secretKeyRef"]
+        assert secret == {"name": "qzoom-redis", "key": "password"}
+        check_address(variables["QZOOM_GATEWAY_STORE"]["value"])
+    policies = {p["metadata"]["name"]: p["spec"] for p in find(manifests, "NetworkPolicy")}
+    redis = {"app.kubernetes.io/component": "redis"}
+    assert any(
+        peer["podSelector"]["matchLabels"].items() >= redis.items()
+        for rule in policies["qzoom-ray"]["egress"]
+        for peer in rule["to"]
+        if "matchLabels" in peer.get("podSelector", {})
+    )
+    [source] = policies["qzoom-redis"]["ingress"][0]["from"]
+    assert source["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "ray"
+
+
+def test_without_redis_each_pod_has_a_store_of_its_own(rendered):
+    for variables in _variables(rendered("local", settings=("redis.enabled=false",))):
+        assert "QZOOM_GATEWAY_STORE" not in variables
+        assert variables["HOME"]["value"] == "/tmp"

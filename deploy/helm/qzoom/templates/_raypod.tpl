@@ -9,6 +9,14 @@
 - {name: HF_HOME, value: /tmp/huggingface}
 - {name: XDG_CACHE_HOME, value: /tmp/cache}
 - {name: PYTHONDONTWRITEBYTECODE, value: "1"}
+{{- if .Values.redis.enabled }}
+# What gateways share (docs/operations.md); also for `qzoom keys` and `qzoom settings` in a pod.
+- {name: QZOOM_GATEWAY_STORE, value: "redis://{{ include "qzoom.redisAddress" . }}/0"}
+- {name: QZOOM_GATEWAY_STORE_NAMESPACE, value: {{ include "qzoom.fullname" . | quote }}}
+- name: QZOOM_STORE_PASSWORD
+  valueFrom:
+    secretKeyRef: {name: {{ .Values.redis.existingSecret }}, key: password}
+{{- end }}
 {{- if .Values.collector.enabled }}
 - {name: OTEL_EXPORTER_OTLP_ENDPOINT, value: "http://{{ include "qzoom.fullname" . }}-collector:4318"}
 - {name: OTEL_RESOURCE_ATTRIBUTES, value: "service.namespace={{ include "qzoom.fullname" . }},k8s.namespace.name={{ .Release.Namespace }}"}
