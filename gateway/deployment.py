@@ -66,7 +66,7 @@ class GatewayDeployment(QZoomMethods, HealthMethods):
             settings.stage_timeout_s,
         )
         self.edge = Edge(
-            self._access.around(flow, visual_cost(facts)),
+            self._access.around(flow, visual_cost(facts, self._images.sizes)),
             (settings.model_name,),
             self._telemetry.log,
             identify=self._access.identify,

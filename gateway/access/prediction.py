@@ -1,35 +1,34 @@
 """What do access and the flow need to know of each other? What pictures cost, and the threshold."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from gateway.access.quotas import VisualCost
-from gateway.pixels import ImageLimits, read_size
-from qzoom.contracts.budget import native_tokens
+from gateway.admission.cost import predict
 from qzoom.contracts.request import AnswerRequest
 from qzoom.contracts.status import ModelFacts
 
 Facts = Callable[[], Awaitable[ModelFacts]]
 """Tells what the gateway must know about the model."""
 
+Sizes = Callable[[AnswerRequest], Sequence[tuple[int, int]]]
+"""Reads (width, height) in pixels of each picture from its header."""
 
-def visual_cost(facts: Facts) -> VisualCost:
-    """Predict visual tokens from the pictures' headers: at most those of their own resolution.
+
+def visual_cost(facts: Facts, sizes: Sizes) -> VisualCost:
+    """Predict visual tokens as admission does, from the pictures' headers.
 
     Args:
         facts: Of the model.
+        sizes: Reads headers.
     """
-    limits = ImageLimits()
 
-    async def predict(request: AnswerRequest) -> int:
-        cell_px, budget = (await facts()).cell_px, request.options.max_visual_tokens
-        total = 0
-        for image, param in zip(request.images, request.image_params, strict=True):
-            tokens = native_tokens(read_size(image, limits, param), cell_px)
-            total += tokens if budget is None else min(tokens, budget)
-        return total
+    async def cost(request: AnswerRequest) -> int:
+        told, max_tokens = await facts(), request.sampling.max_tokens
+        seen = sizes(request)
+        return predict(seen, request.conversation, max_tokens, request.options, told).visual_tokens
 
-    return predict
+    return cost
 
 
 def with_threshold(facts: Facts, tau_gate: Callable[[], float | None]) -> Facts:

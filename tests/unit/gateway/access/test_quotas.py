@@ -5,7 +5,11 @@ from contextlib import aclosing
 
 import pytest
 
+from gateway.access.prediction import visual_cost, with_threshold
 from gateway.events import Started
+from qzoom.contracts.budget import ImageRules
+from qzoom.contracts.options import Options
+from qzoom.contracts.status import ModelFacts
 from qzoom.errors import DeadlineExceeded, QuotaExceeded, TooLarge, Unavailable
 from qzoom.store.limits import TenantLimits
 from qzoom.store.runtime import RuntimeSettings
@@ -156,3 +160,19 @@ async def test_a_refusal_is_counted_traced_and_named(make_system, ask):
     assert system.count("qzoom_quota_refusals_total", tenant="other", limit="requests") == 1
     assert system.count("qzoom_requests_total", route="none", outcome="quota_exceeded") == 1
     assert system.flow.runs == 0
+
+
+async def test_pictures_cost_what_admission_predicts_for_them(ask):
+    rules = ImageRules(28, None, fetch_resize=False, min_tokens=4, max_tokens=64)
+    facts = ModelFacts("qwen2_5_vl", "r", True, True, 0.5, 0.5, 28, rules, 48, 1, 1, 1)
+
+    async def told():
+        return facts
+
+    cost = visual_cost(told, lambda _request: [(280, 140)])
+    threshold = with_threshold(told, lambda: 0.75)
+
+    assert await cost(ask(options=Options(route="direct"))) == 50
+    assert await cost(ask(options=Options(route="auto"))) == 50 + 48
+    assert (await threshold()).tau_gate == 0.75
+    assert (await with_threshold(told, lambda: None)()).tau_gate == 0.5
