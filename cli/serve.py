@@ -3,13 +3,16 @@
 import signal
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli.console import Failure, out
 from cli.system import running_system, service_table
 from qzoom.builtin import builtin_model
+
+if TYPE_CHECKING:
+    from deploy.config import AppConfig
 
 
 class DeviceName(StrEnum):
@@ -90,6 +93,7 @@ def serve(
         dtype=dtype.value,
         gateway={name: value for name, value in gateway.items() if value is not None},
     )
+    _check_gateway(app)
     try:
         with running_system(
             LocalConfig(app=app, host=host, port=port, grpc_port=grpc_port)
@@ -101,7 +105,8 @@ def serve(
                 f"  REST     {system.url}/v1/chat/completions\n"
                 f"  gRPC     {system.grpc_address}  (qzoom.v1.QZoom, with reflection)\n"
                 f"  metrics  {system.url}/metrics\n"
-                f"  ready    {system.url}/readyz\n\n"
+                f"  ready    {system.url}/readyz\n"
+                f"  keys     {_about_keys(gateway)}\n\n"
                 f"  qzoom ask IMAGE QUESTION --url {system.url}\n"
                 f"  qzoom trace --url {system.url}\n\n"
                 "Ctrl-C stops it.",
@@ -110,6 +115,27 @@ def serve(
             signal.pause()
     except KeyboardInterrupt:
         out.print("stopped")
+
+
+def _check_gateway(app: "AppConfig") -> None:
+    """Say in one line what is wrong with the gateway's settings, before anything starts."""
+    from pydantic import ValidationError
+
+    try:
+        app.gateway_settings()
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        reason = first["msg"].removeprefix("Value error, ")
+        raise Failure(f"{where}: {reason}" if where else reason) from None
+    except ValueError as error:
+        raise Failure(str(error)) from None
+
+
+def _about_keys(gateway: dict[str, Any]) -> str:
+    if gateway["auth"] == AuthName.REQUIRED.value:
+        return f"required; `qzoom keys create` makes one, in {gateway['store']}"
+    return "not asked for; --auth required asks"
 
 
 def _check_cuda() -> None:

@@ -60,6 +60,7 @@ class Cluster:
         application: Name of the Serve application.
         budget: Fields of QZoomConfig that keep its pictures small.
         stage_timeout_s: After so many seconds of silence a stage hangs.
+        store: Address of what its gateways share.
     """
 
     url: str
@@ -70,6 +71,7 @@ class Cluster:
     application: str
     budget: dict[str, int]
     stage_timeout_s: float
+    store: str
 
 
 def free_port() -> int:
@@ -203,9 +205,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, otlp: OtlpReceiver) -> Ite
 
     checkpoint = tmp_path_factory.mktemp("cluster") / "random-qwen2_5_vl"
     write_random_checkpoint(checkpoint, "qwen2_5_vl", **SMALL_BUDGET)
+    store = f"sqlite://{checkpoint.parent / 'store.sqlite3'}"
     app = AppConfig(
         model=checkpoint,
-        gateway=GATEWAY_SETTINGS,
+        gateway={**GATEWAY_SETTINGS, "store": store},
         encoder=ENCODER_SETTINGS,
         gate=EXACT_SETTINGS,
         rpn=STAGE_SETTINGS,
@@ -229,6 +232,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, otlp: OtlpReceiver) -> Ite
             application=APPLICATION,
             budget=SMALL_BUDGET,
             stage_timeout_s=STAGE_TIMEOUT_S,
+            store=store,
         )
 
 

@@ -120,3 +120,19 @@ def test_a_wrong_address_is_one_line(address):
     assert done.exit_code == 2
     assert "the store" in done.stderr
     assert "secret" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "env", "words"),
+    [
+        (("--store", "http://x"), {}, "store: the address of the store begins with 'http'"),
+        ((), {"QZOOM_GATEWAY_OIDC_ISSUER": "https://i"}, "oidc_issuer and oidc_audience need"),
+        ((), {"QZOOM_GATEWAY_CONCURRENCY": "-1"}, "concurrency: Input should be greater than"),
+        ((), {"QZOOM_GATEWAY_TYPO": "1"}, "unknown environment variables: QZOOM_GATEWAY_TYPO"),
+    ],
+)
+def test_serve_says_in_one_line_what_cannot_work(args, env, words):
+    done = CliRunner().invoke(app, ["serve", *args], env={"COLUMNS": "200", **env})
+
+    assert done.exit_code == 2
+    assert words in done.stderr
