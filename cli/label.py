@@ -129,6 +129,48 @@ def gate(
     out.print(f"{len(kept)} consistent: {hard} need resolution, {len(kept) - hard} do not")
 
 
+@app.command(name="hard-samples")
+def hard_samples(
+    model: ModelArg,
+    data: DataArg,
+    folder: OutArg,
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    judge_url: Annotated[
+        str | None,
+        typer.Option(help="OpenAI-compatible endpoint of a judge, such as http://host:8000/v1."),
+    ] = None,
+    judge_model: Annotated[str, typer.Option(help="The judge's name there.")] = "",
+    changes: SetOption = None,
+    device: DeviceOption = "cpu",
+    dtype: DTypeOption = DTypeName.FLOAT32,
+    threads: ThreadsOption = 1,
+) -> None:
+    """Answer with and without a crop; what only the crop breaks is for Post-SFT (III-D)."""
+    from training.labels.hard import read_comparisons
+    from training.labels.jobs import HardSampleJob
+    from training.labels.shards import LabelFolder
+    from training.stages.recipe import load_stage_recipe
+
+    run_job(
+        HardSampleJob(
+            model=model,
+            data=data,
+            out=folder,
+            recipe=load_stage_recipe(recipe, changes or ()),
+            judge_url=judge_url,
+            judge_model=judge_model,
+            machine=_machine(device, dtype, threads),
+        )
+    )
+    found = list(read_comparisons(LabelFolder.open(folder)))
+    table = Table("", "right with crop", "wrong with crop", title=f"{len(found)} questions")
+    for name, base in (("right without", True), ("wrong without", False)):
+        rows = [c.roi_right for c in found if c.base_right == base]
+        table.add_row(name, str(sum(rows)), str(len(rows) - sum(rows)))
+    out.print(table)
+    out.print(f"{sum(c.is_hard for c in found)} hard samples")
+
+
 @app.command(name="heads")
 def find_heads(
     model: ModelArg,

@@ -96,6 +96,36 @@ def gate(
     _show(run, train_gate)
 
 
+def post_sft(
+    model: ModelArg,
+    labels: LabelsArg,
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    resume: ResumeOption = False,
+    data: DataOption = None,
+    changes: SetOption = None,
+    device: DeviceOption = "cpu",
+    dtype: DTypeOption = DTypeName.FLOAT32,
+    threads: ThreadsOption = 1,
+) -> None:
+    """Fine-tune the language model on hard samples, RoI in place: MODEL LABELS... RUN."""
+    from training.labels.jobs import Machine
+    from training.stages.recipe import load_stage_recipe
+    from training.stages.run import StageRun, train_post_sft
+
+    *folders, run_folder = _split(labels)
+    run = StageRun(
+        model=model,
+        labels=folders,
+        out=run_folder,
+        recipe=load_stage_recipe(recipe, changes or ()),
+        resume=resume,
+        data=data,
+        machine=Machine(device=device, dtype=dtype.value, threads=threads),
+    )
+    pprint(run.recipe.post_sft, console=err)
+    _show(run, train_post_sft)
+
+
 def _split(folders: list[Path]) -> list[Path]:
     if len(folders) < 2:
         raise typer.BadParameter("give at least one label folder and the run's folder")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Train a model, stage by stage.", no_args_is_help=True)
 app.command()(stages.rpn)
 app.command()(stages.gate)
+app.command(name="post-sft")(stages.post_sft)
 _console = Console()
 
 RecipeOption = Annotated[str, typer.Option(help="Name of a recipe, or path of a YAML file.")]

@@ -11,8 +11,13 @@ from qzoom.data.record import Record
 from qzoom.data.records import open_records
 from qzoom.errors import InvalidRequest
 from qzoom.model.loading import Checkpoint
+from qzoom.model.rpn import RegionProposer
 from training.labels.gate import KIND as GATE_KIND
 from training.labels.gate import label_trajectories
+from training.labels.hard import KIND as HARD_KIND
+from training.labels.hard import compare_pictures
+from training.labels.judge import is_right
+from training.labels.llm_judge import LlmJudge, Pair
 from training.labels.rpn import KIND, RegionJob, heads_to_json, label_pictures
 from training.labels.shards import LabelFolder, Shard, group_pictures
 from training.reading.reader import Heads, Reader
@@ -205,6 +210,80 @@ class GateLabelJob:
             settings.max_new_tokens,
             settings.match,
             settings.anls,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HardSampleJob:
+    """`qzoom label hard-samples`.
+
+    Attributes:
+        model: Checkpoint folder with an RPN.
+        data: Name of the data set; its records need answers.
+        out: Label folder.
+        recipe: Gives prompt, and when an answer is right.
+        judge_url: Endpoint of a judging language model; None compares texts.
+        judge_model: Its name there.
+        machine: Where to compute.
+    """
+
+    model: Path
+    data: str
+    out: Path
+    recipe: StageRecipe
+    judge_url: str | None = None
+    judge_model: str = ""
+    machine: Machine = field(default_factory=Machine)
+
+    def describe(self) -> dict[str, Any]:
+        """See `LabelJob`.
+
+        Raises:
+            InvalidRequest: If the model has no RPN.
+        """
+        checkpoint = open_for_stage(self.model, self.recipe)
+        if not checkpoint.qzoom.has_rpn:
+            raise InvalidRequest(f"{self.model} has no RPN; `qzoom train rpn` makes one")
+        groups = group_pictures(open_records(self.data))
+        return {
+            "kind": HARD_KIND,
+            "family": checkpoint.family,
+            "base_revision": base_revision(checkpoint),
+            "data": self.data,
+            "questions": sum(bool(record.answers) for group in groups for record in group),
+            "suffix": self.recipe.suffix,
+            "shards": -(-len(groups) // PICTURES_PER_SHARD),
+            "tau_roi": checkpoint.qzoom.tau_roi,
+            "judge": self.judge_model if self.judge_url else "text",
+            **self.recipe.hard_samples.model_dump(),
+        }
+
+    def worker(self) -> Callable[[int], Shard]:
+        """See `LabelJob`."""
+        device, dtype = self.machine.prepare()
+        checkpoint = open_for_stage(self.model, self.recipe)
+        suffix, settings = self.recipe.suffix, self.recipe.hard_samples
+        reader = Reader.load(checkpoint, device=device, dtype=dtype, suffix=suffix)
+        rpn = RegionProposer.load(checkpoint, device=device, dtype=dtype)
+        groups = group_pictures(open_records(self.data))
+        model = LlmJudge(self.judge_url, self.judge_model) if self.judge_url else None
+
+        def judge(
+            pairs: Sequence[Pair], truths: Sequence[Sequence[str]]
+        ) -> Sequence[tuple[bool, bool] | None]:
+            if model is not None:
+                return model.judge(pairs)
+            match, threshold = settings.match, settings.anls
+            return [
+                (
+                    is_right(pair.base, accepted, match, threshold),
+                    is_right(pair.roi, accepted, match, threshold),
+                )
+                for pair, accepted in zip(pairs, truths, strict=True)
+            ]
+
+        return lambda number: compare_pictures(
+            reader, rpn, shard_part(groups, number), settings.max_new_tokens, judge
         )
 
 

@@ -20,12 +20,16 @@ from qzoom.model.backbones import TextBackbone, text_backbone
 from qzoom.model.decoder import Decoder
 from qzoom.model.embedding import Segment
 from qzoom.model.encoder import VisionEncoder
+from qzoom.model.heads import Rope
 from qzoom.model.images import Pixels
 from qzoom.model.loading import Checkpoint
 from qzoom.model.positions import coarse_positions, zoom_tail
 from qzoom.model.prompts import PromptBuilder
+from qzoom.model.rpn import RegionProposer, RpnInput
+from qzoom.model.state import PrefillState, StatePart
 from training.reading.attention import SHARED, TreeCache, TreePass, Watch
 from training.reading.prompts import Piece, direct_tail, shared_beginning, zoomed_tail
+from training.reading.resolution import at_budget
 
 Heads = Mapping[int, Sequence[int]]
 """Query heads by decoder layer, both from 0; an empty list means all heads of the layer."""
@@ -56,12 +60,14 @@ class OpenPicture:
         pixels: The source.
         prompts: One per question.
         cache: State of the beginning that the questions share.
+        states: States of the beginning after layer B [P, D].
         norms: Norm of each visual token's state after layer B [V], float32.
     """
 
     pixels: Pixels
     prompts: tuple[Prompt, ...]
     cache: TreeCache
+    states: Tensor
     norms: NDArray[np.float32]
 
     @property
@@ -128,7 +134,8 @@ class Reader:
         Raises:
             InvalidRequest: If the picture's shape or the budget is not acceptable.
         """
-        [visual] = self.encoder.encode([self.encoder.prepare_coarse(pixels, max_tokens)])
+        shown, budget = at_budget(self.checkpoint, pixels, max_tokens)
+        [visual] = self.encoder.encode([self.encoder.prepare_coarse(shown, budget)])
         prompts = tuple(self.prompt(record, visual.grid, pixels) for record in records)
         cache = TreeCache.empty(self._device)
         beginning = shared_beginning(prompts, visual)
@@ -136,7 +143,7 @@ class Reader:
         span = prompts[0].spans[0]
         _, states = self._run([beginning], TreePass(cache, owners))
         norms = states[span.start :].float().norm(dim=-1).cpu().numpy()
-        return OpenPicture(pixels, prompts, cache, norms)
+        return OpenPicture(pixels, prompts, cache, states, norms)
 
     @torch.inference_mode()
     def tails(
@@ -170,6 +177,26 @@ class Reader:
             )
             pieces.append(zoomed_tail(tail, roi))
         return pieces
+
+    @torch.inference_mode()
+    def propose(self, picture: OpenPicture, rpn: RegionProposer) -> list[Proposal | None]:
+        """Ask the RPN about every question of a picture.
+
+        Args:
+            picture: Opened at the budget that the RPN is meant for.
+            rpn: Of the same checkpoint.
+        """
+        tails = [direct_tail(prompt) for prompt in picture.prompts]
+        attention = TreePass(picture.cache.fork(), _owners(tails, self._device))
+        hidden = self._lower(tails, attention)[0]
+        none = torch.empty(0, device=self._device)
+        prefix = StatePart(none, picture.states)
+        parts = torch.split(hidden, [len(tail) for tail in tails])
+        inputs = [
+            RpnInput(PrefillState(prompt, prefix, StatePart(none, part)))
+            for prompt, part in zip(picture.prompts, parts, strict=True)
+        ]
+        return [output.proposal for output in rpn.run(inputs)]
 
     @torch.inference_mode()
     def answer(
@@ -304,14 +331,18 @@ class Reader:
 
     def _run(self, pieces: Sequence[Piece], attention: TreePass) -> tuple[Tensor, Tensor]:
         """All layers over packed pieces: (last hidden states, states after layer B), [T, D]."""
+        states, rope = self._lower(pieces, attention)
+        return self.decoder.upper(states, rope, attention), states
+
+    def _lower(self, pieces: Sequence[Piece], attention: TreePass) -> tuple[Tensor, Rope]:
+        """Layers 1..B over packed pieces: their states [T, D], and the rope."""
         segments = [Segment(piece.ids, piece.visual) for piece in pieces]
         hidden, deepstack = self.decoder.embedding(segments)
         positions = np.concatenate([piece.positions for piece in pieces], axis=1)
         rope = self.backbone.rope(
             self.decoder.rotary, positions, dtype=hidden.dtype, device=self._device
         )
-        states = self.decoder.lower(hidden, rope, attention, deepstack=deepstack)
-        return self.decoder.upper(states, rope, attention), states
+        return self.decoder.lower(hidden, rope, attention, deepstack=deepstack), rope
 
     def _logits(self, hidden: Tensor) -> Tensor:
         logits: Tensor = self.decoder.head(self.decoder.norm(hidden))

@@ -142,10 +142,26 @@ class PostSft(Optimisation):
         random_boxes: Part of the samples whose predicted box is replaced by a random one (the
             published code for Qwen3-VL has 0.8).
         train_head: Whether the output head is trained too, as published.
+        mix: Other questions that are trained on, for each hard one (published 0).
     """
 
     random_boxes: float = Field(default=0.0, ge=0, le=1)
     train_head: bool = True
+    mix: float = Field(default=0.0, ge=0)
+
+
+class HardSamples(Section):
+    """Mining of hard samples (III-D).
+
+    Attributes:
+        max_new_tokens: Most tokens of an answer.
+        match: When an answer counts as right, where no language model judges.
+        anls: Smallest similarity that counts as right, with `match: anls`.
+    """
+
+    max_new_tokens: int = 128
+    match: Literal["exact", "anls", "contains"] = "exact"
+    anls: float = Field(default=0.5, gt=0, le=1)
 
 
 class StageRecipe(Section):
@@ -168,6 +184,7 @@ class StageRecipe(Section):
     rpn: Optimisation
     gate_labels: GateLabels = GateLabels()
     gate: Optimisation
+    hard_samples: HardSamples = HardSamples()
     post_sft: PostSft
 
 

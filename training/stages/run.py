@@ -11,6 +11,7 @@ from training.stages.branches import GateBranch, RpnBranch
 from training.stages.gate import GateTask, read_gate_data
 from training.stages.loop import Progress, train
 from training.stages.parts import write_part
+from training.stages.post_sft import PostSftTask, read_hard_samples
 from training.stages.recipe import StageRecipe
 from training.stages.rpn import RpnTask, read_rpn_data
 from training.stages.setup import open_for_stage
@@ -98,6 +99,21 @@ def train_gate(run: StageRun, on_step: OnStep = lambda _: None) -> None:
         dataclasses.replace(checkpoint, qzoom=finished),
         task.parameters,
     )
+
+
+def train_post_sft(run: StageRun, on_step: OnStep = lambda _: None) -> None:
+    """`qzoom train post-sft`.
+
+    Raises:
+        InvalidRequest: If model, recipe, labels and data do not fit, before any work.
+    """
+    device, dtype = run.machine.prepare()
+    plan, recipe = run.recipe.post_sft, run.recipe
+    checkpoint = open_for_stage(run.model, recipe)
+    samples, about = read_hard_samples(run.labels, checkpoint, plan, run.data)
+    task = PostSftTask(checkpoint, samples, plan, suffix=recipe.suffix, device=device, dtype=dtype)
+    train(task, plan, run.out, about=about, device=device, resume=run.resume, on_step=on_step)
+    write_part(run.out / "part", task.name, checkpoint, task.parameters)
 
 
 def without_branches(checkpoint: Checkpoint) -> Checkpoint:

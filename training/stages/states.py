@@ -27,6 +27,7 @@ from qzoom.model.prompts import PromptBuilder
 from training.reading.attention import SHARED, ForestPass, TreeCache, TreePass
 from training.reading.prompts import direct_tail, shared_beginning
 from training.reading.reader import build_prompt
+from training.reading.resolution import at_budget
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,8 @@ class FrozenLower:
         Raises:
             InvalidRequest: If the picture's shape or the budget is not acceptable.
         """
-        [visual] = self._encoder.encode([self._encoder.prepare_coarse(pixels, max_tokens)])
+        shown, budget = at_budget(self.checkpoint, pixels, max_tokens)
+        [visual] = self._encoder.encode([self._encoder.prepare_coarse(shown, budget)])
         prompts = [
             build_prompt(self._prompts, self.backbone, r, self._suffix, visual.grid, pixels)
             for r in records

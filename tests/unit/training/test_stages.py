@@ -247,7 +247,7 @@ def test_tensors_of_any_size_go_into_small_files(tmp_path):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_trained_gate_is_the_served_one(checkpoints, data, records, family, tmp_path):
-    budgets = [] if family != "llava" else ["gate_labels.budgets=[576, 577]"]
+    budgets = [] if family != "llava" else ["gate_labels.budgets=[4, 16]"]
     plan = recipe(family, "gate_labels.rule=naive", *budgets)
     job = GateLabelJob(model=checkpoints[family], data=data, out=tmp_path / "labels", recipe=plan)
     assert list(run_here(job))[-1] == (1, 1)
