@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,10 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.pretty import pprint
 
-from cli import stages
+from cli import label, stages
+from cli.calibrate import calibrate
+from cli.console import Failure
+from cli.convert import convert
 
 if TYPE_CHECKING:
     from training.recipe import Recipe
@@ -20,6 +24,8 @@ app.command()(stages.rpn)
 app.command()(stages.gate)
 app.command(name="post-sft")(stages.post_sft)
 _console = Console()
+
+CALIBRATION_QUESTIONS = 400
 
 RecipeOption = Annotated[str, typer.Option(help="Name of a recipe, or path of a YAML file.")]
 OutOption = Annotated[Path | None, typer.Option(help="Run folder; runs/<recipe> if not given.")]
@@ -62,38 +68,19 @@ def base(
 
 
 @app.command()
-def branches(
-    recipe: RecipeOption = "built-in", out: OutOption = None, resume: ResumeOption = False
-) -> None:
-    """Train RPN and gate side by side on the same pictures: faster than one after the other."""
-    from training.branch_loop import train_branches
-    from training.gate import GateTrainer
-    from training.rpn import RpnTrainer
-
-    plan, folder = _open(recipe, out)
-    pprint(plan.rpn, console=_console)
-    trainers = [
-        kind(plan, folder / "base", folder / kind.name) for kind in (RpnTrainer, GateTrainer)
-    ]
-    for trainer in trainers:
-        if resume:
-            trainer.resume()
-    train_branches(trainers)
-    for trainer in trainers:
-        trainer.validate()
-
-
-@app.command()
 def export(
     model: Annotated[Path, typer.Argument(help="Folder to write the checkpoint to.")],
     recipe: RecipeOption = "built-in",
     out: OutOption = None,
 ) -> None:
-    """Write base, RPN and gate as one folder that serving and transformers open."""
-    from training.export import export_model
+    """Write the trained base as a folder that transformers and the other stages open."""
+    from training.export import export_base
 
     plan, folder = _open(recipe, out)
-    export_model(plan, folder, model)
+    try:
+        export_base(plan, folder / "base", model)
+    except ValueError as error:
+        raise Failure(str(error)) from error
     _console.print(f"wrote {model}")
 
 
@@ -101,23 +88,40 @@ def export(
 def all_stages(
     recipe: RecipeOption = "built-in", out: OutOption = None, resume: ResumeOption = False
 ) -> None:
-    """Train base, RPN and gate from nothing, and write them to OUT/model."""
-    _, folder = _open(recipe, out)
-    base(recipe, folder, resume)
-    branches(recipe, folder, resume)
-    export(folder / "model", recipe, folder)
+    """Make a model from nothing: base, labels, RPN, gate, thresholds; OUT/model is ready to serve.
 
-
-@app.command()
-def measure(
-    recipe: RecipeOption = "built-in",
-    out: OutOption = None,
-    pictures: Annotated[int, typer.Option(min=1, help="Test pictures.")] = 200,
-    seed: Annotated[int, typer.Option(min=0, help="Number of the test set.")] = 0,
-) -> None:
-    """Measure the trained stages on pictures of the test split."""
-    from training.report import measure_run
-
+    What is finished is not done again with --resume.
+    """
     plan, folder = _open(recipe, out)
-    for line in measure_run(plan, folder, pictures, seed):
-        _console.print(line)
+    plain, model = folder / "base-model", folder / "model"
+    stage = plan.stages
+    changes, threads = list(stage.changes), plan.threads
+    base(recipe, folder, resume)
+    export(plain, recipe, folder)
+    heads = stage.heads
+    if heads is None:
+        heads = str(folder / "heads.json")
+        if not (resume and Path(heads).is_file()):
+            label.find_heads(
+                plain, stage.heads_data, Path(heads), stage.recipe, changes=changes, threads=threads
+            )
+    label.rpn(
+        plain, stage.rpn_data, folder / "labels-rpn", stage.recipe,
+        heads=heads, changes=changes, threads=threads,
+    )  # fmt: skip
+    stages.rpn(
+        plain, [folder / "labels-rpn", folder / "rpn"], stage.recipe,
+        resume=resume, changes=changes, threads=threads,
+    )  # fmt: skip
+    label.gate(
+        plain, stage.gate_data, folder / "labels-gate", stage.recipe,
+        changes=changes, threads=threads,
+    )  # fmt: skip
+    stages.gate(
+        plain, [folder / "labels-gate", folder / "gate"], stage.recipe,
+        resume=resume, changes=changes, threads=threads,
+    )  # fmt: skip
+    if resume:
+        shutil.rmtree(model, ignore_errors=True)  # put together anew from its parts
+    convert(plain, model, parts=[folder / "rpn", folder / "gate"])
+    calibrate(model, questions=CALIBRATION_QUESTIONS, threads=threads)

@@ -1,48 +1,24 @@
-"""Write a trained run as a checkpoint folder.
+"""Write a trained base as a checkpoint folder.
 
-    config.json            transformers' Qwen2.5-VL config; Q-Zoom's fields under the key `qzoom`
-    model.safetensors      the base, with transformers' own names
-    qzoom.safetensors      qzoom.rpn.layers.{i}.*, qzoom.gate.layers.{i}.*, qzoom.gate.head.*
+    config.json            transformers' Qwen2.5-VL config
+    model.safetensors      the weights, with transformers' own names
     tokenizer.json, tokenizer_config.json, chat_template.jinja
     preprocessor_config.json, generation_config.json
 
-Plain transformers opens the base and does not see the second tensor file.
+A plain transformers folder: the stages that follow work on it as on any other base model.
 """
 
 import json
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
-from torch import Tensor
 from transformers import GenerationConfig
 
-from qzoom.model.config import QZoomConfig
-from training.branch_loop import load_base
 from training.checkpoint import load_state
+from training.model_config import base_config, new_model
 from training.pixels import CELL, MERGE, PATCH
 from training.recipe import Recipe
 from training.tokenizer import build_tokenizer
-
-BRANCH_FILE = "qzoom.safetensors"
-
-
-def qzoom_config(recipe: Recipe) -> QZoomConfig:
-    """The method's settings of a model trained here: preset `paper`."""
-    budgets = recipe.budgets
-    return QZoomConfig.preset(
-        "paper",
-        "qwen2_5_vl",
-        split_layer=recipe.split_layer,
-        gate_depth=recipe.branch_depth,
-        rpn_depth=recipe.branch_depth,
-        tau_gate=recipe.tau_gate,
-        tau_roi=recipe.tau_roi,
-        coarse_min_tokens=budgets.min_tokens,
-        coarse_max_tokens=budgets.max_tokens,
-        roi_min_tokens=budgets.roi_min_tokens,
-        roi_max_tokens=budgets.roi_max_tokens,
-    )
 
 
 def preprocessor_config(recipe: Recipe) -> dict[str, Any]:
@@ -71,37 +47,32 @@ def preprocessor_config(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def export_model(recipe: Recipe, run: Path, folder: Path) -> None:
+def export_base(recipe: Recipe, run: Path, folder: Path) -> None:
     """Write the checkpoint folder.
 
     Args:
         recipe: The run's recipe.
-        run: Run folder with base/, rpn/ and gate/.
+        run: Folder of the trained base.
         folder: Created if needed; files of the same names are replaced.
 
     Raises:
-        ValueError: If a stage has no checkpoint.
+        ValueError: If the run holds no checkpoint.
     """
-    forward, _ = load_base(recipe, run / "base")
-    model, tokenizer = forward.model, build_tokenizer()
+    state = load_state(run)
+    if state is None:
+        raise ValueError(f"{run} holds no checkpoint; run `qzoom train base` first")
+    tokenizer = build_tokenizer()
+    model = new_model(base_config(recipe.size, tokenizer), recipe.seed)
+    model.load_state_dict(state["model"])
     folder.mkdir(parents=True, exist_ok=True)
-    eos = tokenizer.eos_token_id
     model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
-        do_sample=False, eos_token_id=eos, pad_token_id=tokenizer.pad_token_id
+        do_sample=False,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
     )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    config = json.loads((folder / "config.json").read_text())
-    config["qzoom"] = qzoom_config(recipe).to_dict()
-    _write_json(folder / "config.json", config)
     _write_json(folder / "preprocessor_config.json", preprocessor_config(recipe))
-    branches: dict[str, Tensor] = {}
-    for name in ("rpn", "gate"):
-        state = load_state(run / name)
-        if state is None:
-            raise ValueError(f"{run / name} holds no checkpoint; run `qzoom train {name}` first")
-        branches |= {f"qzoom.{name}.{key}": value for key, value in state["branch"].items()}
-    save_file(branches, folder / BRANCH_FILE, metadata={"format": "pt"})
     for path in folder.glob("*.safetensors"):
         path.chmod(0o644)  # safetensors writes files that only their owner can read
 

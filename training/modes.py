@@ -3,7 +3,6 @@
 item    one item shown natively (about 9 visual tokens)     direct
 small   1-4 items shown natively (at most 36 tokens)        direct
 coarse  a full scene under the coarse budget                direct
-ask     the same with questions that it cannot answer too   direct (gate and RPN)
 zoom    the same, with crops on the coarse grid             zoom
 half    a full scene at a budget between coarse and native  direct
 full    a full scene at native size                         direct
@@ -27,7 +26,7 @@ from training.boxes import contains, evidence_cells, proposed_cells, random_cell
 from training.layout import Prompts, Tree
 from training.pixels import CELL, Grid, patches, token_grid
 
-Mode = Literal["item", "small", "coarse", "ask", "zoom", "half", "full", "page"]
+Mode = Literal["item", "small", "coarse", "zoom", "half", "full", "page"]
 
 HALF_TOKENS = (49, 64, 81, 100, 121, 144, 169, 196, 225)
 """Budgets of the layout "half"."""
@@ -139,7 +138,7 @@ class _Builder:
         items = [i for i in self.scene.items if self._can_read(i)]
         self.rng.shuffle(items)
         parent = root
-        num_codes = {"item": 2, "small": 2, "coarse": 3, "ask": 4}.get(self.mode, 5)
+        num_codes = {"item": 2, "small": 2, "coarse": 3}.get(self.mode, 5)
         for item in (items * 2)[:num_codes]:
             parent = self._ask(root, parent, "code", item)
         kinds: list[Kind] = list(LOOKING)

@@ -63,35 +63,32 @@ class BaseRecipe:
 
 
 @dataclass(frozen=True, slots=True)
-class BranchRecipe:
-    """How the RPN or the gate is trained on frozen coarse hidden states."""
+class StagePlan:
+    """What follows the base: the paper's stages on the model's own answers and attention."""
 
-    steps: int = 1200
-    lr: float = 1e-3
-    batch: int = 32
-    """Pictures a step."""
-    max_minutes: float = 10.0
-    """Upper bound on wall time; the learning rate falls to 0 by then."""
+    recipe: str = "built-in-stages"
+    """Recipe of these stages (training/stages/recipe.py)."""
+    changes: list[str] = field(default_factory=list)
+    """Values to replace in it: "rpn.steps=1000"."""
+    heads: str | None = None
+    """Layers and heads whose attention is distilled; None finds them."""
+    heads_data: str = "builtin:train?seed=101&count=120"
+    """Pictures to find them on; like all of these, none that the base has seen."""
+    rpn_data: str = "builtin:train?seed=102&count=1200"
+    gate_data: str = "builtin:train?seed=103&count=1200"
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """All stages of one model."""
+    """How a model is made from nothing."""
 
     name: str
     base: BaseRecipe
-    rpn: BranchRecipe
-    gate: BranchRecipe
+    stages: StagePlan = field(default_factory=StagePlan)
     seed: int = 0
     threads: int = 1
     size: ModelSize = field(default_factory=ModelSize)
     budgets: Budgets = field(default_factory=Budgets)
-    split_layer: int = 4
-    """B: layers before the branches."""
-    branch_depth: int = 2
-    """R: layers of each branch."""
-    tau_gate: float = 0.5
-    tau_roi: float = 0.3
 
 
 def load_recipe(name_or_path: str) -> Recipe:

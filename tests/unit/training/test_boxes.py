@@ -3,10 +3,15 @@ import random
 import pytest
 import torch
 
+from qzoom.model.geometry import bounding_box, smooth
 from training.boxes import contains, evidence_cells, proposed_cells, random_cells, to_pixels
-from training.rpn import propose
 
 SIZE, GRID = (504, 504), (6, 6)
+
+
+def propose(logits: torch.Tensor, tau: float):
+    """Box of one question, by the rule that serving uses (Eq. 6-7)."""
+    return bounding_box((smooth(torch.sigmoid(logits).view(GRID)) > tau).numpy())
 
 
 def heat_of(cells, grid=GRID) -> torch.Tensor:
@@ -23,7 +28,7 @@ def test_a_perfect_map_gives_a_box_that_holds_the_evidence(seed):
     x, y = rng.randint(0, 440), rng.randint(0, 430)
     evidence = (x, y, x + rng.randint(30, 60), y + rng.randint(40, 70))
     cells = evidence_cells(evidence, SIZE, GRID)
-    found = propose(heat_of(cells), GRID, 0.3)
+    found = propose(heat_of(cells), 0.3)
     assert found is not None
     assert contains(to_pixels(found, SIZE, GRID), evidence)
     assert (found[2] - found[0]) * (found[3] - found[1]) <= 12
@@ -33,7 +38,7 @@ def test_labels_are_at_least_two_cells():
     """One lone cell would not survive the smoothing."""
     left, top, right, bottom = evidence_cells((20, 20, 60, 60), SIZE, GRID)
     assert (right - left) * (bottom - top) == 2
-    assert propose(heat_of((2, 2, 3, 3)), GRID, 0.3) is None
+    assert propose(heat_of((2, 2, 3, 3)), 0.3) is None
 
 
 def test_proposals_stay_on_the_grid():

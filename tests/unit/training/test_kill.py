@@ -12,7 +12,7 @@ import yaml
 
 from training.base import BaseTrainer
 from training.model_config import ModelSize
-from training.recipe import BaseRecipe, BranchRecipe, Phase, Recipe
+from training.recipe import BaseRecipe, Phase, Recipe
 
 DEADLINE_S = 240
 
@@ -22,9 +22,8 @@ def test_kill_minus_nine_and_resume_end_with_the_same_weights(tmp_path):
     base = BaseRecipe(
         phases, clock="steps", steps=40, batch={"item": 1}, checkpoint_s=0.0, validation_pictures=1
     )
-    branch = BranchRecipe(steps=1, batch=1)
     size = ModelSize(num_text_layers=4, hidden_size=64, intermediate_size=96, num_heads=2)
-    recipe = Recipe("killed", base, branch, branch, size=size, split_layer=2, branch_depth=2)
+    recipe = Recipe("killed", base, size=size)
     file = tmp_path / "killed.yaml"
     file.write_text(yaml.safe_dump(json.loads(json.dumps(dataclasses.asdict(recipe)))))
     out = tmp_path / "run"

@@ -4,8 +4,6 @@ from training.recipe import load_recipe
 
 MINIMAL = """
 name: tiny
-rpn: {steps: 2}
-gate: {steps: 2}
 base:
   clock: steps
   steps: 4
