@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli import bench_service
+from cli import bench_all, bench_service
 from cli.bench_output import finish
 from cli.console import err
 
@@ -15,7 +15,16 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Measure what method and service cost on this machine.")
 
-app.command()(bench_service.load)
+for command in (
+    bench_service.pipe,
+    bench_service.handoff,
+    bench_service.load,
+    bench_service.reuse,
+    bench_service.scale,
+    bench_service.memory,
+):
+    app.command()(command)
+app.command("all")(bench_all.run_all)
 
 QUESTION = "What is the code on the icon in the top left?"
 

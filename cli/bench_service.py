@@ -70,3 +70,75 @@ def _rates(text: str) -> tuple[float, ...]:
     if not rates or min(rates) <= 0 or max(rates) > 10_000:
         raise Failure(f"--rates {text}: each must be above 0 and at most 10000")
     return tuple(sorted(rates))
+
+
+def pipe(
+    rounds: Annotated[int, typer.Option(min=2, max=100, help="Of each server, in turn.")] = 3,
+    seconds: Annotated[float, typer.Option(min=0.5, help="Of several clients, a round.")] = 5.0,
+    folder: Out = None,
+) -> None:
+    """Five stages that compute nothing: what Ray Serve itself costs, by profile."""
+    from benchmarks.pipe import PipeLoad, run
+
+    with err.status("starting") as status:
+        report = run(PipeLoad(rounds=rounds, seconds=seconds), status.update)
+    finish(report, folder)
+
+
+def handoff(
+    rounds: Annotated[int, typer.Option(min=2, max=10_000, help="Measurements a size.")] = 30,
+    folder: Out = None,
+) -> None:
+    """State from gate to llm through the object store, against a copy of as many bytes."""
+    from benchmarks.handoff import HandoffLoad, run
+
+    with err.status("starting") as status:
+        report = run(HandoffLoad(rounds=rounds), status.update)
+    finish(report, folder)
+
+
+def reuse(
+    model: Model = None,
+    pictures: Annotated[int, typer.Option(min=2, max=1000, help="New pictures a case.")] = 8,
+    folder: Out = None,
+) -> None:
+    """Time to the first token of questions 2..8 about a picture, against the first."""
+    from benchmarks.reuse import ReuseLoad, run
+    from qzoom.builtin import builtin_model
+
+    with err.status("starting") as status:
+        report = run(model or builtin_model(), ReuseLoad(pictures=pictures), status.update)
+    finish(report, folder)
+
+
+def memory(
+    model: Model = None,
+    requests: Annotated[int, typer.Option(min=20, max=10_000_000, help="How many.")] = 400,
+    clients: Annotated[int, typer.Option(min=1, max=256, help="Requests in flight.")] = 4,
+    folder: Out = None,
+) -> None:
+    """Memory of every service and of the object store: idle, under load, afterwards."""
+    from benchmarks.memory import MemoryLoad, run
+    from qzoom.builtin import builtin_model
+
+    plan = MemoryLoad(requests=requests, warm=min(100, requests // 4), clients=clients)
+    with err.status("starting") as status:
+        report = run(model or builtin_model(), plan, status.update)
+    finish(report, folder)
+
+
+def scale(
+    model: Model = None,
+    requests: Annotated[int, typer.Option(min=16, max=100_000, help="Of a real run.")] = 120,
+    clients: Annotated[int, typer.Option(min=1, max=256, help="Requests in flight.")] = 8,
+    rounds: Annotated[int, typer.Option(min=1, max=1000, help="Timings of a stage.")] = 3,
+    folder: Out = None,
+) -> None:
+    """Throughput by replicas: a simulation from stage times, and real runs beside it."""
+    from benchmarks.scale import ScaleLoad, run
+    from qzoom.builtin import builtin_model
+
+    plan = ScaleLoad(requests=requests, clients=clients, rounds=rounds)
+    with err.status("starting") as status:
+        report = run(model or builtin_model(), plan, status.update)
+    finish(report, folder)

@@ -64,6 +64,8 @@ class ServerProcess:
         self._messages: queue.Queue[str | None] = queue.Queue()
         self._process: subprocess.Popen[str] | None = None
         self._complaints: Path | None = None
+        self._reader: threading.Thread | None = None
+        self._asking = threading.Lock()
         self.ready: dict[str, Any] = {}
 
     @property
@@ -94,7 +96,8 @@ class ServerProcess:
                 env=self._environment,
                 text=True,
             )
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
         try:
             self.ready = self._receive(START_TIMEOUT_S)
         except BaseException:
@@ -112,16 +115,17 @@ class ServerProcess:
         self._stop()
 
     def ask(self, question: str) -> Any:  # noqa: ANN401 - JSON
-        """Ask the child for something that only it knows.
+        """Ask the child for something that only it knows. Any thread may call this.
 
         Raises:
             Unavailable: If it does not answer.
         """
         assert self._process is not None
         assert self._process.stdin is not None
-        self._process.stdin.write(question + "\n")
-        self._process.stdin.flush()
-        return self._receive(ASK_TIMEOUT_S)["answer"]
+        with self._asking:
+            self._process.stdin.write(question + "\n")
+            self._process.stdin.flush()
+            return self._receive(ASK_TIMEOUT_S)["answer"]
 
     def _receive(self, timeout_s: float) -> dict[str, Any]:
         try:
@@ -157,5 +161,10 @@ class ServerProcess:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(STOP_TIMEOUT_S)
+        if self._reader is not None:
+            # Ends with the pipe; a grandchild that outlives the child would hold it open.
+            self._reader.join(STOP_TIMEOUT_S)
+        if process.stdout is not None:
+            process.stdout.close()
         if self._complaints is not None:
             self._complaints.unlink(missing_ok=True)

@@ -106,11 +106,14 @@ def create_app(worker: Worker) -> FastAPI:
 
 
 def serve(worker: Worker) -> dict[str, str]:
-    """Serve on a free port from a thread of its own; return what the starter must know."""
+    """Serve answers on a free port; return what the starter must know."""
+    return serve_app(create_app(worker))
+
+
+def serve_app(app: FastAPI) -> dict[str, str]:
+    """Serve an application from a thread of its own; return what the starter must know."""
     port = free_port()
-    server = uvicorn.Server(
-        uvicorn.Config(create_app(worker), host="127.0.0.1", port=port, log_level="warning")
-    )
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning"))
     threading.Thread(target=server.run, daemon=True).start()
     while not server.started:
         threading.Event().wait(0.05)
