@@ -18,7 +18,7 @@ from ray.serve.handle import DeploymentHandle
 
 from benchmarks.servers.child import arguments, live, own_output
 from benchmarks.servers.own_ray import own_serve
-from gateway.remote import streamed
+from gateway.remote import Patience, streamed
 from qzoom.contracts.tensors import Buffer, BundleHeader
 from qzoom.model.handoff import pack, unpack
 from qzoom.serving.references import read_buffers
@@ -116,11 +116,11 @@ async def _measure(
 async def _hand_over(
     producer: DeploymentHandle[Any], consumer: DeploymentHandle[Any], tokens: int
 ) -> dict[str, float]:
-    deadline, began = time.time() + DEADLINE_S, time.perf_counter()
-    async with streamed(producer, "answer", tokens, [], deadline) as results:
+    patience, began = Patience(time.time() + DEADLINE_S), time.perf_counter()
+    async with streamed(producer, "answer", tokens, [], patience) as results:
         header, pack_s = await (await anext(results))
         reference = await anext(results)
-    async with streamed(consumer, "answer", header, [reference], deadline) as results:
+    async with streamed(consumer, "answer", header, [reference], patience) as results:
         copy_s = await (await anext(results))
     return {"whole_s": time.perf_counter() - began, "pack_s": pack_s, "copy_s": copy_s}
 

@@ -15,7 +15,7 @@ from ray.serve.handle import DeploymentHandle
 
 from benchmarks.servers.child import arguments, live, own_output
 from benchmarks.servers.own_ray import own_serve
-from gateway.remote import streamed
+from gateway.remote import Patience, streamed
 
 STAGES = ("encoder", "gate", "rpn", "roi", "llm")
 DEADLINE_S = 60.0
@@ -46,9 +46,9 @@ class Front:
     @api.post("/pipe")
     async def pipe(self, body: dict[str, Any]) -> dict[str, Any]:
         """Pass the body through."""
-        deadline = time.time() + DEADLINE_S
+        patience = Patience(time.time() + DEADLINE_S)
         for stage in self._stages:
-            async with streamed(stage, "answer", body, [], deadline) as results:
+            async with streamed(stage, "answer", body, [], patience) as results:
                 body = await (await anext(results))
         return body
 
