@@ -7,6 +7,10 @@ from rich.table import Table
 from evaluation.summary import Summary
 from qzoom.metrics.intervals import Mean
 
+WIDE = 4
+"""More modes than this do not fit side by side."""
+MOST_GROUPS = 3
+
 Row = tuple[str, Callable[[Summary], str]]
 
 
@@ -45,7 +49,9 @@ def rows(summaries: Sequence[Summary]) -> list[list[tuple[str, list[str]]]]:
 
 
 def terminal_table(summaries: Sequence[Summary], title: str) -> Table:
-    """Build the table for a terminal: one column for each mode."""
+    """Build the table for a terminal: one column for each mode, or one row where there are many."""
+    if len(summaries) > WIDE:
+        return _long_table(summaries, title)
     table = Table(title=title)
     table.add_column("")
     for summary in summaries:
@@ -54,6 +60,30 @@ def terminal_table(summaries: Sequence[Summary], title: str) -> Table:
         for name, cells in section:
             table.add_row(name, *cells)
         table.add_section()
+    return table
+
+
+def _long_table(summaries: Sequence[Summary], title: str) -> Table:
+    """One row for each mode, the chief figures only; table.md has them all."""
+    table = Table(title=title)
+    groups = sorted({group for s in summaries for group in s.groups})
+    shown = groups if 1 < len(groups) <= MOST_GROUPS else []
+    table.add_column("")
+    for heading in ("right, all", *shown, "zoomed", "in box", "area", "tokens", "CPU ms"):
+        table.add_column(heading, justify="right")
+    for s in summaries:
+        cost = "-" if s.cpu_ms is None else f"{s.cpu_ms.value:.1f}"
+        found = [s.groups.get(group) for group in shown]
+        table.add_row(
+            s.mode,
+            interval(s.all),
+            *("-" if mean is None else f"{mean.value:.3f}" for mean in found),
+            f"{100 * s.zoom_share.value:.0f} %",
+            percent(s.box_recall),
+            percent(s.box_area),
+            f"{s.visual_tokens:.0f}",
+            cost,
+        )
     return table
 
 
