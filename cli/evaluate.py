@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import track
 
-from cli import pareto
+from cli import ablation, pareto
 from cli.console import Failure, err, out
 from qzoom.errors import InvalidRequest
 
@@ -26,6 +26,7 @@ app = typer.Typer(
     "boxes, tokens and cost.",
 )
 app.command("pareto")(pareto.pareto)
+app.command("ablation")(ablation.ablation)
 
 
 @app.callback()

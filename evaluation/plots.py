@@ -1,6 +1,7 @@
 """Figures as pictures."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,6 +107,26 @@ def plot_calibration(found: Calibration, path: Path) -> None:
     axes.set_ylim(0, 1)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def plot_attention(
+    edges: Sequence[float], on_evidence: Sequence[float], cells: Sequence[float], path: Path
+) -> None:
+    """Draw Fig. 5: share of cells on the evidence, and their number, by relative attention."""
+    figure, axes = plt.subplots(figsize=(6.8, 4.2), layout="constrained")
+    places = range(len(on_evidence))
+    axes.bar(places, on_evidence, color=COLOURS["zoom"])
+    names = [f"{low:g}-{high:g}" for low, high in pairwise(edges)]
+    axes.set_xticks(list(places), names, rotation=45, ha="right")
+    axes.set_xlabel("attention relative to the picture's largest")
+    axes.set_ylabel("share of cells on the evidence", color=COLOURS["zoom"])
+    axes.set_ylim(0, 1)
+    many = axes.twinx()
+    many.plot(places, cells, "o-", color=COLOURS["base"], markersize=4)
+    many.set_yscale("log")
+    many.set_ylabel("cells (log)", color=COLOURS["base"])
     figure.savefig(path, dpi=130)
     plt.close(figure)
 
