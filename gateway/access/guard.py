@@ -155,7 +155,8 @@ class GuardedStore:
         try:
             if not self._is_prepared:
                 await _within(self._store.prepare(), PROBE_LIMIT_S)
-                await _within(self._store.renew([_PROBE]), PROBE_LIMIT_S)
+                # What answers later than a request may wait is not back.
+                await _within(self._store.renew([_PROBE]), self._limit_s)
                 self._is_prepared = True
             result = await _within(ask(self._store), PROBE_LIMIT_S)
         except StoreUnavailable as error:

@@ -32,7 +32,7 @@ class Authentication:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with its caller."""
-        if scope["type"] == "http" and scope["path"].startswith(GUARDED):
+        if scope["type"] == "http" and _is_guarded(scope):
             try:
                 caller = await self._identify(Headers(scope=scope))
             except QZoomError as error:
@@ -40,6 +40,14 @@ class Authentication:
                 return
             scope = {**scope, _CALLER: caller}
         await self._app(scope, receive, send)
+
+
+def _is_guarded(scope: Scope) -> bool:
+    # As the router sees it: without the prefix under which the application is mounted.
+    prefix, path = scope.get("root_path", ""), str(scope["path"])
+    if prefix and path.startswith(f"{prefix}/"):
+        path = path.removeprefix(prefix)
+    return path.startswith(GUARDED)
 
 
 def caller_of(request: Request) -> Caller:

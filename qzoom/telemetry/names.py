@@ -77,7 +77,6 @@ class Attribute(_Name):
     BROWNOUT = "qzoom.brownout", "Level of brown-out when the request was admitted"
     RERUNS = "qzoom.reruns", "How often the stages were run again because their state was lost"
     TENANT = "qzoom.tenant", "Whose request it is"
-    CALLER = "qzoom.caller", "What let the caller in: `key:<id>`, `token` or `nobody`"
     REPLAYED = "qzoom.replayed", "Whether the answer was given before, to the same Idempotency-Key"
     STORE_REASON = "qzoom.store_reason", "Why the store of the gateways does not answer"
     STAGE = "qzoom.stage", "Name of the stage, in log lines of services"

@@ -91,6 +91,54 @@ async def test_a_redis_that_is_full_is_as_good_as_gone(make_system, ask, own_red
     await eventually(lambda: _state(system) == "ok")
 
 
+@pytest.fixture
+async def delayed(own_redis, tmp_path):
+    """The same Redis behind a line whose delay in seconds a test may choose."""
+    delay = {"s": 0.0}
+
+    async def carry(reader, writer):
+        try:
+            while data := await reader.read(65536):
+                await asyncio.sleep(delay["s"])
+                writer.write(data)
+                await writer.drain()
+        except OSError:
+            pass
+        finally:
+            writer.close()
+
+    async def connected(reader, writer):
+        far_reader, far_writer = await asyncio.open_unix_connection(own_redis.socket)
+        lines = [carry(reader, far_writer), carry(far_reader, writer)]
+        tasks.update(asyncio.ensure_future(line) for line in lines)
+
+    tasks: set[asyncio.Future[None]] = set()
+    path = str(tmp_path / "line.sock")
+    server = await asyncio.start_unix_server(connected, path)
+    yield f"unix://{path}", delay
+    server.close()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_redis_that_is_too_slow_stays_lost_until_it_is_fast(
+    make_system, ask, delayed, eventually
+):
+    address, delay = delayed
+    system = make_system(store=address, initial=THREE)
+    await eventually(lambda: system.access.has_read)
+
+    delay["s"] = 0.1
+    assert await _let_in(system, ask, 4) == 3
+    await asyncio.sleep(2.0)
+    assert _state(system) == "degraded"
+    assert system.count("qzoom_store_losses_total") == 1
+
+    delay["s"] = 0.0
+    await eventually(lambda: _state(system) == "ok")
+
+
 async def test_keys_are_known_while_redis_is_away(make_system, own_redis, eventually):
     store = open_store(own_redis.url)
     key, record = new_key("acme", "", time.time())
