@@ -10,7 +10,9 @@ import httpx
 import openai
 import pytest
 
+from gateway.access.callers import ANYBODY
 from gateway.access.settings import AccessSettings
+from gateway.rest.authentication import Authentication
 from qzoom.pb import qzoom_pb2 as pb
 from qzoom.pb import qzoom_pb2_grpc
 from qzoom.store.api_keys import new_key
@@ -274,3 +276,30 @@ def test_tenants_do_not_see_each_other(start, make_key, ask):
     assert post(server, ask("mine"), acme).status_code == 200
     assert post(server, ask("not yours"), umbrella).status_code == 200
     assert [request.tenant for request in server.flow.requests] == ["acme", "umbrella"]
+
+
+@pytest.mark.parametrize(
+    ("path", "prefix", "is_guarded"),
+    [
+        ("/v1/models", "", True),
+        ("/team/v1/models", "/team", True),
+        ("/v1/models", "/team", True),
+        ("/team/healthz", "/team", False),
+        ("/v2", "", False),
+    ],
+)
+async def test_keys_are_asked_for_under_any_prefix(path, prefix, is_guarded):
+    asked = []
+
+    async def identify(headers):
+        asked.append(headers)
+        return ANYBODY
+
+    async def answered(_scope, _receive, _send):
+        pass
+
+    guard = Authentication(answered, identify)
+    scope = {"type": "http", "path": path, "root_path": prefix, "headers": []}
+    await guard(scope, None, None)
+
+    assert bool(asked) is is_guarded

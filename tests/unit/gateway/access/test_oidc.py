@@ -20,6 +20,12 @@ from gateway.settings import GatewaySettings
 from qzoom.errors import Unauthenticated, Unavailable
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch):
+    """A busy machine answers later than an issuer may."""
+    monkeypatch.setattr(oidc, "FETCH_TIMEOUT_S", 30.0)
+
+
 @dataclass
 class Issuer:
     """Publishes keys and signs tokens."""
