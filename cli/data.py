@@ -1,4 +1,4 @@
-"""`qzoom data`: make synthetic pictures with questions, and look at them."""
+"""`qzoom data`: make synthetic pictures with questions, look at them, check data of your own."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-app = typer.Typer(help="Make and look at synthetic data.", no_args_is_help=True)
+app = typer.Typer(help="Make and look at synthetic data; check your own.", no_args_is_help=True)
 _console = Console()
 
 
@@ -62,3 +62,31 @@ def show(
     pictures = [example(split.value, seed, index)[1:] for index in range(count)]
     contact_sheet(pictures).save(out)
     _console.print(f"wrote {out}: red needs detail, green is large print, blue is coarse")
+
+
+@app.command()
+def check(
+    data: Annotated[str, typer.Argument(help="A file or folder, or FORMAT:PATH.")],
+    name_split: Annotated[
+        str, typer.Option("--split", help="Split of a Hugging Face folder.")
+    ] = "",
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the pictures; the data set's if not given.")
+    ] = None,
+) -> None:
+    """Read your own data set: how many records it has, and which ones cannot be used, and why."""
+    from collections import Counter
+
+    from qzoom.data.readers import Problems
+    from qzoom.data.records import iter_records
+
+    problems, groups, with_answers = Problems(), Counter[str](), 0
+    for record in iter_records(data, problems, split=name_split, image_root=images):
+        groups[record.group or "(no group)"] += 1
+        with_answers += bool(record.answers)
+    _console.print(f"{groups.total()} records, {with_answers} with an answer", highlight=False)
+    for name, count in groups.most_common(12) if len(groups) > 1 else ():
+        _console.print(f"  {count:7} {name}", markup=False, highlight=False)
+    _console.print(str(problems), markup=False, highlight=False)
+    if problems.count:
+        raise typer.Exit(1)

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from cli.main import app
 from qzoom.data.dataset import write_dataset
 from qzoom.data.readers import Problems, detect_format, read_records
 from qzoom.data.readers.problems import KEPT
@@ -279,3 +281,17 @@ def test_formats_are_told_apart_by_name(pictures):
         detect_format(pictures)
     with pytest.raises(NotFound):
         detect_format(pictures / "nothing")
+
+
+def test_the_command_counts_records_and_names_bad_ones(pictures):
+    good = {"image": "a.png", "question": "Q?", "answer": "a", "group": "g"}
+    path = write_lines(pictures / "d.jsonl", [good, {**good, "group": "h"}])
+    run = CliRunner().invoke(app, ["data", "check", str(path)])
+    assert run.exit_code == 0, run.output
+    assert "2 records, 2 with an answer" in run.output
+    write_lines(path, [good, {**good, "image": "gone.png"}])
+    run = CliRunner().invoke(app, ["data", "check", str(path)])
+    assert run.exit_code == 1
+    assert "1 record was skipped (1 x the image is missing)" in run.output
+    assert "d.jsonl:2: the image is missing: gone.png" in run.output
+    assert CliRunner().invoke(app, ["data", "check", "nowhere"]).exit_code == 2
