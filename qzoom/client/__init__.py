@@ -11,7 +11,7 @@ Refusals are raised as the errors of `qzoom.errors`, the same ones over both pro
 is no server at all, as `NotConnected`.
 """
 
-from qzoom.client.answers import Answer, Region, StageMs, VisualTokens
+from qzoom.client.answers import Answer, Brownout, Budgets, Region, StageMs, VisualTokens
 from qzoom.client.asynchronous import AsyncClient
 from qzoom.client.failures import BrokenAnswer, NotConnected
 from qzoom.client.question import Options, Question
@@ -22,6 +22,8 @@ __all__ = [
     "Answer",
     "AsyncClient",
     "BrokenAnswer",
+    "Brownout",
+    "Budgets",
     "Client",
     "NotConnected",
     "Options",

@@ -39,6 +39,22 @@ class VisualTokens:
 
 
 @dataclass(frozen=True, slots=True)
+class Budgets:
+    """Most visual tokens that were allowed: of each coarse picture, and of the crop."""
+
+    max_visual_tokens: int
+    max_roi_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Brownout:
+    """What load changed: the steps taken, and the options that were `changed` for this answer."""
+
+    level: int
+    changed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class StageMs:
     """Milliseconds of a stage: waiting for its batch, and computing."""
 
@@ -56,12 +72,14 @@ class Started:
     boxes: tuple[Region, ...]
     visual_tokens: VisualTokens
     trace_id: str
+    budgets: Budgets | None = None
+    brownout: Brownout | None = None
     heatmap: NDArray[np.float32] | None = None
 
     @classmethod
     def from_json(cls, told: Json) -> Self:
         """Read the `qzoom` object of an answer or of a first chunk."""
-        heatmap = told.get("heatmap")
+        heatmap, budgets, shed = (told.get(name) for name in ("heatmap", "budgets", "brownout"))
         return cls(
             route=told["route"],
             p_refine=told["p_refine"],
@@ -71,6 +89,8 @@ class Started:
             ),
             visual_tokens=VisualTokens(**told["visual_tokens"]),
             trace_id=told["trace_id"],
+            budgets=Budgets(**budgets) if budgets else None,
+            brownout=Brownout(shed["level"], tuple(shed["changed"])) if shed else None,
             heatmap=np.array(heatmap["values"], dtype=np.float32) if heatmap else None,
         )
 
@@ -81,7 +101,7 @@ class Started:
         if told.HasField("heatmap"):
             grid = (told.heatmap.height, told.heatmap.width)
             heatmap = np.array(told.heatmap.values, dtype=np.float32).reshape(grid)
-        tokens = told.visual_tokens
+        tokens, budgets, shed = told.visual_tokens, told.budgets, told.brownout
         return cls(
             route="zoom" if told.route == pb.ROUTE_ZOOM else "direct",
             p_refine=told.p_refine if told.HasField("p_refine") else None,
@@ -91,6 +111,12 @@ class Started:
             ),
             visual_tokens=VisualTokens(tokens.coarse, tokens.roi, tokens.spared),
             trace_id=told.trace_id,
+            budgets=Budgets(budgets.max_visual_tokens, budgets.max_roi_tokens)
+            if told.HasField("budgets")
+            else None,
+            brownout=Brownout(shed.level, tuple(shed.changed))
+            if told.HasField("brownout")
+            else None,
             heatmap=heatmap,
         )
 
@@ -110,6 +136,8 @@ class Answer:
         finish_reason: `stop`, or `length` where `max_tokens` were drawn.
         prompt_tokens: Length of the prompt, visual tokens included.
         completion_tokens: Tokens of the answer.
+        budgets: Most visual tokens that were allowed.
+        brownout: What load changed; None while there is no such load.
         degraded: Why this is the coarse answer although a zoom was meant; else None.
         heatmap: [H, W] in [0, 1], float32, with `explain` and where the RPN ran.
         request_id: Names the request.
@@ -130,6 +158,8 @@ class Answer:
     request_id: str
     trace_id: str
     model: str
+    budgets: Budgets | None = None
+    brownout: Brownout | None = None
     degraded: str | None = None
     heatmap: NDArray[np.float32] | None = field(default=None, repr=False)
 

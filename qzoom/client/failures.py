@@ -18,10 +18,11 @@ class BrokenAnswer(Unavailable):
     """The connection broke, or what came back is no answer. The question may have been asked."""
 
 
-_KINDS = {
+_KINDS: dict[str, type[QZoomError]] = {
     kind.code: kind
     for kind in vars(errors).values()
-    if isinstance(kind, type) and issubclass(kind, QZoomError)
+    # What is derived further is the server's own affair and has the same code.
+    if isinstance(kind, type) and (kind is QZoomError or QZoomError in kind.__bases__)
 }
 _BY_STATUS = {kind.http_status: kind for kind in reversed(_KINDS.values())}
 _BY_GRPC = {kind.grpc_code: kind for kind in reversed(_KINDS.values())}

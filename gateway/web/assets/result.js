@@ -10,7 +10,7 @@ export function showStarted(known, picture, tau) {
   byId("route").textContent = known.route;
   byId("route").className = `pill ${known.route}`;
   showGate(known, tau);
-  showTokens(known.visual_tokens);
+  showTokens(known.visual_tokens, known.budgets);
   const box = known.boxes[0];
   const figure = byId("crop-figure");
   figure.hidden = !box || !picture.bitmap || box.image !== 0;
@@ -50,11 +50,12 @@ function probability(p) {
   return p < 1 && p > 0.999 ? "> 0.999" : p.toFixed(3);
 }
 
-function showTokens({ coarse, roi, spared }) {
+function showTokens({ coarse, roi, spared }, budgets) {
   const whole = coarse + roi + spared;
   const kinds = [["coarse", "coarse picture", coarse], ["roi", "second look", roi], ["spared", "spared", spared]];
   byId("tokens").replaceChildren(
-    h("p", {}, `${count(coarse + roi)} of ${count(whole)} spent, ${percent(spared, whole)} spared`),
+    h("p", {}, `${count(coarse + roi)} of ${count(whole)} spent, ${percent(spared, whole)} spared`,
+      budgets ? h("small", {}, ` (at most ${count(budgets.max_visual_tokens)} for a coarse picture, ${count(budgets.max_roi_tokens)} for the second look)`) : ""),
     h("div", { class: "split", "aria-hidden": "true" }, ...kinds.filter(([, , n]) => n > 0).map(([kind, , n]) =>
       h("span", { class: `c-${kind}`, style: { width: `${(100 * n) / whole}%` } }))),
     h("ul", { class: "legend" }, ...kinds.map(([kind, text, n]) =>

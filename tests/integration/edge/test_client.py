@@ -10,7 +10,16 @@ import httpx
 import numpy as np
 import pytest
 
-from qzoom.client import AsyncClient, BrokenAnswer, Client, NotConnected, Retries, StageMs
+from qzoom.client import (
+    AsyncClient,
+    BrokenAnswer,
+    Brownout,
+    Budgets,
+    Client,
+    NotConnected,
+    Retries,
+    StageMs,
+)
 from qzoom.errors import DeadlineExceeded, InvalidRequest, NotFound, Overloaded, Unavailable
 
 QUICK = Retries(most=2, first_s=0.01)
@@ -78,6 +87,8 @@ def test_an_answer_is_the_same_over_everything(client, picture):
     assert (region.image, region.box_px, region.score) == (0, (0, 0, 64, 48), 0.5)
     tokens = answer.visual_tokens
     assert (tokens.coarse, tokens.roi, tokens.spared) == (36, 9, 0)
+    assert (answer.budgets, answer.brownout) == (Budgets(64, 48), None)
+    assert client.ask(picture, "brown").brownout == Brownout(2, ("tau_gate",))
     assert answer.stage_ms == {"gate.prefill": StageMs(0.5, 2.0)}
     assert (answer.finish_reason, answer.prompt_tokens, answer.completion_tokens) == ("stop", 40, 4)
     assert (answer.degraded, answer.model) == (None, "echo")
