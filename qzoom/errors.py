@@ -104,29 +104,17 @@ class UnsupportedMedia(QZoomError):
 
 
 class Overloaded(QZoomError):
-    """A bounded queue is full."""
+    """A bounded queue is full.
+
+    Attributes:
+        closed_s: Seconds in which no request of this caller can find room; 0 if that is unknown.
+            A note from gateway to proxy, which clients are not told.
+    """
 
     http_status = 429
     grpc_code = "RESOURCE_EXHAUSTED"
     code = "overloaded"
-
-
-class Full(Overloaded):
-    """There is no room at all for this caller's requests, for a moment.
-
-    Args:
-        message: As of every error.
-        retry_after_s: Seconds after which a client should try again.
-        closed_s: Seconds in which no request of this caller can find room.
-    """
-
-    def __init__(self, message: str, *, retry_after_s: float, closed_s: float) -> None:
-        super().__init__(message, retry_after_s=retry_after_s)
-        self.closed_s = closed_s
-
-    def __reduce__(self) -> tuple[object, ...]:
-        """Arrive in another process as what every process knows."""
-        return (_rebuild, (Overloaded, self.message, self.param, self.retry_after_s))
+    closed_s: float = 0.0
 
 
 class QuotaExceeded(QZoomError):

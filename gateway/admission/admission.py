@@ -10,7 +10,7 @@ from gateway.admission.cost import Cost
 from gateway.admission.tickets import Ask, DeskState, Grant, Refusal
 from gateway.admission.times import StageTimes
 from qzoom.contracts.request import AnswerRequest
-from qzoom.errors import DeadlineExceeded, Full, Overloaded, QZoomError, Unavailable
+from qzoom.errors import DeadlineExceeded, Overloaded, QZoomError, Unavailable
 from qzoom.telemetry.gateway import GatewayTelemetry, RequestTelemetry
 from qzoom.telemetry.names import Attribute, Metric, Span
 
@@ -126,8 +126,7 @@ def _error(refusal: Refusal) -> QZoomError:
             return DeadlineExceeded(refusal.message)
         case "deadline" if refusal.retry_after_s == 0.0:
             return DeadlineExceeded(refusal.message)
-        case "queue_full" | "displaced":
-            retry_after_s = max(1.0, refusal.retry_after_s)
-            return Full(refusal.message, retry_after_s=retry_after_s, closed_s=refusal.closed_s)
         case _:
-            return Overloaded(refusal.message, retry_after_s=max(1.0, refusal.retry_after_s))
+            error = Overloaded(refusal.message, retry_after_s=max(1.0, refusal.retry_after_s))
+            error.closed_s = refusal.closed_s
+            return error

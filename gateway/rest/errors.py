@@ -7,7 +7,7 @@ from typing import Any
 from starlette.responses import JSONResponse
 
 from gateway.rest.door import CLOSED_MS
-from qzoom.errors import Full, QZoomError
+from qzoom.errors import Overloaded, QZoomError
 
 
 def error_body(error: QZoomError) -> dict[str, Any]:
@@ -39,6 +39,6 @@ def error_response(error: QZoomError, headers: Mapping[str, str] | None = None) 
         headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s)))
     if error.http_status == 401:
         headers["www-authenticate"] = "Bearer"
-    if isinstance(error, Full):
+    if isinstance(error, Overloaded) and error.closed_s:
         headers[CLOSED_MS] = str(round(error.closed_s * 1000))
     return JSONResponse(error_body(error), status_code=error.http_status, headers=headers)

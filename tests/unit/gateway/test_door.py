@@ -5,14 +5,15 @@ import json
 from gateway.rest.door import CLOSED_MS, REFUSED, Door
 from gateway.rest.errors import error_response
 from gateway.rest.proxy import QUESTION_PATH, ProxyGuard
-from qzoom.errors import Full, Overloaded
+from qzoom.errors import Overloaded
 
 
 class Gateway:
     """Has no room, and remembers what reached it."""
 
     def __init__(self):
-        self.error = Full("4 requests wait, at most 4", retry_after_s=3.0, closed_s=0.1)
+        self.error = Overloaded("4 requests wait, at most 4", retry_after_s=3.0)
+        self.error.closed_s = 0.1
         self.headers = []
 
     async def __call__(self, scope, receive, send):

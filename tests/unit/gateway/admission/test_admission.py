@@ -14,7 +14,7 @@ from qzoom.contracts.conversation import single_question
 from qzoom.contracts.options import Options
 from qzoom.contracts.request import AnswerRequest
 from qzoom.contracts.sampling import Sampling
-from qzoom.errors import DeadlineExceeded, Full, Overloaded, Unavailable
+from qzoom.errors import DeadlineExceeded, Overloaded, Unavailable
 from qzoom.telemetry.gateway import GatewayTelemetry
 from qzoom.telemetry.names import Span
 
@@ -85,7 +85,7 @@ async def test_a_wait_is_a_span_and_ends_with_its_turn(telemetry):
 async def test_no_room_is_429_and_says_for_how_long(telemetry):
     door = Door(telemetry, requests=1, max_waiting=0)
     (first,) = await door.begin(1)
-    with pytest.raises(Full, match="at most 0") as raised:
+    with pytest.raises(Overloaded, match="at most 0") as raised:
         await door.pass_through()
     assert raised.value.http_status == 429
     assert raised.value.retry_after_s >= 1.0
