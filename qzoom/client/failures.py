@@ -21,8 +21,7 @@ class BrokenAnswer(Unavailable):
 _KINDS: dict[str, type[QZoomError]] = {
     kind.code: kind
     for kind in vars(errors).values()
-    # What is derived further is the server's own affair and has the same code.
-    if isinstance(kind, type) and (kind is QZoomError or QZoomError in kind.__bases__)
+    if isinstance(kind, type) and issubclass(kind, QZoomError)
 }
 _BY_STATUS = {kind.http_status: kind for kind in reversed(_KINDS.values())}
 _BY_GRPC = {kind.grpc_code: kind for kind in reversed(_KINDS.values())}
