@@ -20,12 +20,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLOURS = {"base": "#5b6673", "auto": "#d1495b", "zoom": "#2e86ab", "oracle": "#66a182"}
+RULE_COLOURS = ("#d1495b", "#5b6673")
 NAMES = {
     "base": "base model",
     "auto": "Q-Zoom, auto",
     "zoom": "always zoom (SD-RPN)",
     "oracle": "perfect gate",
 }
+
+
+Lines = Sequence[float]
 
 
 def plot_bars(summaries: Sequence[Summary], path: Path) -> None:
@@ -127,6 +131,36 @@ def plot_attention(
     many.plot(places, cells, "o-", color=COLOURS["base"], markersize=4)
     many.set_yscale("log")
     many.set_ylabel("cells (log)", color=COLOURS["base"])
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def plot_gates(
+    losses: Mapping[str, Sequence[Lines]], accuracy: Mapping[str, Sequence[Lines]], path: Path
+) -> None:
+    """Draw Fig. 9: losses on the left, accuracy over the share of direct answers on the right.
+
+    Args:
+        losses: By rule, a curve for each seed.
+        accuracy: By rule, a curve for each seed, from none to all questions kept direct.
+        path: Picture to write.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    for (rule, curves), colour in zip(losses.items(), RULE_COLOURS, strict=False):
+        for number, line in enumerate(curves):
+            left.plot(line, color=colour, alpha=0.6, linewidth=0.9, label="" if number else rule)
+    for (rule, curves), colour in zip(accuracy.items(), RULE_COLOURS, strict=False):
+        for number, line in enumerate(curves):
+            shares = [i / (len(line) - 1) for i in range(len(line))]
+            label = "" if number else rule
+            right.plot(shares, line, color=colour, alpha=0.7, linewidth=1.1, label=label)
+    left.set_xlabel("step")
+    left.set_ylabel("loss of the gate")
+    right.set_xlabel("share of questions kept direct (No-RoI ratio)")
+    right.set_ylabel("score")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
     figure.savefig(path, dpi=130)
     plt.close(figure)
 

@@ -9,6 +9,7 @@ from evaluation.ablation import (
     data_size,
     depth,
     gate_controls,
+    gate_labels,
     pictures,
     resolution,
     rivals,
@@ -43,6 +44,7 @@ ABLATIONS: dict[str, Ablation] = {
     "table-8": Ablation("thresholds of the labels", thresholds.run, trains=True),
     "figure-5": Ablation("relative attention and the evidence", attention.run),
     "figure-7": Ablation("pictures of what a second look finds", pictures.run),
+    "figure-9": Ablation("consistency-aware against naive labels", gate_labels.run, trains=True),
     "gate-controls": Ablation("the gate without its eyes", gate_controls.run),
 }
 

@@ -1,4 +1,4 @@
-"""Where an ablation's variants are made: labels once, then an RPN for each, all kept on disk."""
+"""Where an ablation's variants are made: labels once, then a branch for each, kept on disk."""
 
 import dataclasses
 import json
@@ -15,12 +15,12 @@ from evaluation.results import Result
 from evaluation.run import evaluate
 from evaluation.summary import Summary, summarize
 from qzoom.model.loading.weights import BRANCH_FILE
-from training.labels.jobs import Machine, RegionLabelJob, run_here
+from training.labels.jobs import GateLabelJob, Machine, RegionLabelJob, run_here
 from training.labels.shards import LabelFolder
 from training.reading.reader import Heads
 from training.stages.parts import merge
 from training.stages.recipe import StageRecipe, load_stage_recipe
-from training.stages.run import StageRun, train_rpn
+from training.stages.run import StageRun, train_gate, train_rpn
 from training.stages.setup import open_for_stage
 
 TRAIN_SEED = 90
@@ -143,6 +143,40 @@ class Workshop:
         )  # fmt: skip
         train_rpn(run)
         merge(open_for_stage(base, plan), [home / "run"], target)
+        return target
+
+    def gate_labels(self) -> Path:
+        """Answers along the trajectory of resolutions, made once."""
+        out = self.folder / "gate-labels"
+        job = GateLabelJob(
+            model=self.plain_base(), data=self._train, out=out, recipe=self.recipe(),
+            machine=self.machine,
+        )  # fmt: skip
+        for done, total in run_here(job):
+            self.tell(f"gate labels {done}/{total}")
+        return out
+
+    def gate(self, name: str, changes: Sequence[str] = ()) -> Path:
+        """Train one gate and put it on the checkpoint, beside the RPN that is there.
+
+        Args:
+            name: Of the variant; a finished one of that name is taken as it is.
+            changes: To the recipe.
+
+        Returns:
+            The checkpoint.
+        """
+        home = self.folder / "variants" / name
+        target, plan = home / "model", self.recipe(changes)
+        if (target / "config.json").is_file():
+            return target
+        self.tell(f"training {name}")
+        run = StageRun(
+            model=self.model, labels=[self.gate_labels()], out=home / "run", recipe=plan,
+            resume=(home / "run").is_dir(), machine=self.machine,
+        )  # fmt: skip
+        train_gate(run)
+        merge(open_for_stage(self.model, plan), [home / "run"], target)
         return target
 
     def ask(

@@ -5,7 +5,14 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
-from evaluation.ablation import attention, components, depth, gate_controls, pictures
+from evaluation.ablation import (
+    attention,
+    components,
+    depth,
+    gate_controls,
+    gate_labels,
+    pictures,
+)
 from evaluation.ablation.data_size import _covered, true_box_labels
 from evaluation.ablation.gate_controls import Blanked, best_accuracy
 from evaluation.ablation.registry import ABLATIONS, find_ablation
@@ -123,6 +130,51 @@ def test_variants_are_trained_once_from_shared_labels(workshop, monkeypatch):
     found = attention.run(workshop)
     assert sum(row["cells"] for row in found.rows) > 1000
     assert (workshop.folder / "figure-5.png").stat().st_size > 10_000
+
+
+def test_a_gate_that_knows_is_above_one_that_guesses():
+    direct, zoomed = np.array([1.0, 1.0, 0.0, 0.0]), np.array([1.0, 0.0, 1.0, 1.0])
+    knows, inverse = np.array([0.1, 0.0, 0.9, 0.8]), np.array([0.9, 1.0, 0.1, 0.2])
+    best = gate_labels.curve(direct, zoomed, knows)
+    np.testing.assert_allclose(best, [0.75, 1.0, 1.0, 0.75, 0.5])
+    np.testing.assert_allclose(
+        gate_labels.curve(direct, zoomed, inverse), [0.75, 0.5, 0.25, 0.25, 0.5]
+    )
+    many = 50
+    judged = gate_labels.Judged(
+        np.tile(direct, many), np.tile(zoomed, many),
+        {"consistency": np.tile(knows, (3, many)), "naive": np.tile(inverse, (3, many))},
+    )  # fmt: skip
+    gap = gate_labels.area_between(judged)
+    assert gap.low > 0.2
+    same = dict.fromkeys(gate_labels.RULES, judged.p_refine["naive"])
+    equal = gate_labels.Judged(judged.direct, judged.zoomed, same)
+    assert gate_labels.area_between(equal).value == 0
+    assert gate_labels.area(judged, "consistency", 0) > gate_labels.area(judged, "naive", 0)
+
+
+@pytest.mark.slow
+def test_gates_are_trained_by_both_rules(workshop, monkeypatch):
+    monkeypatch.setattr(Workshop, "recipe", _with_easy_gate(Workshop.recipe))
+    found = gate_labels.run(workshop)
+    assert [(row["labels"], row["seed"]) for row in found.rows] == [
+        ("consistency", 0), ("consistency", 1), ("naive", 0), ("naive", 1),
+    ]  # fmt: skip
+    assert (workshop.folder / "figure-9.png").stat().st_size > 10_000
+    model = workshop.gate("gate-naive-1")
+    config = open_checkpoint(model).qzoom
+    assert config.has_gate
+    assert config.has_rpn
+
+
+def _with_easy_gate(recipe):
+    """Few pictures at few resolutions, so that some question is right at the last one."""
+
+    def changed(self, changes=()):
+        return recipe(self, [*changes, "gate_labels.budgets=[36, 81]", "gate_labels.match=anls",
+                             "gate_labels.anls=0.01"])  # fmt: skip
+
+    return changed
 
 
 @pytest.mark.slow
