@@ -18,11 +18,9 @@ class BrokenAnswer(Unavailable):
     """The connection broke, or what came back is no answer. The question may have been asked."""
 
 
-_KINDS: dict[str, type[QZoomError]] = {
-    kind.code: kind
-    for kind in vars(errors).values()
-    if isinstance(kind, type) and issubclass(kind, QZoomError)
-}
+# What is derived further is the server's own affair and has the same code.
+_ALL: list[type[QZoomError]] = [QZoomError, *QZoomError.__subclasses__()]
+_KINDS = {kind.code: kind for kind in _ALL}
 _BY_STATUS = {kind.http_status: kind for kind in reversed(_KINDS.values())}
 _BY_GRPC = {kind.grpc_code: kind for kind in reversed(_KINDS.values())}
 
