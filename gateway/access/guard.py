@@ -19,6 +19,10 @@ from qzoom.store.sqlite import SqliteStore
 PROBE_LIMIT_S = 1.0
 """For questions that nobody waits for: reaching a server may take several round trips."""
 
+MAX_QUESTIONS = 4
+"""On their way at once. More would wait for each other in this process, which is no fault of the
+store: the time of a question begins when it is sent. When the store hangs, all are given up."""
+
 MAX_TURNS = 8
 """Turns of the event loop in which an answer that has arrived gets through to who waits for it."""
 
@@ -82,6 +86,7 @@ class GuardedStore:
         self._is_prepared = False
         self._first_probe = asyncio.Event()
         self.lost = asyncio.Event()
+        self._slots = asyncio.Semaphore(MAX_QUESTIONS)
 
     @property
     def is_degraded(self) -> bool:
@@ -114,7 +119,7 @@ class GuardedStore:
                 await asyncio.wait_for(self._first_probe.wait(), self._limit_s)
         if self._first_probe.is_set() and not self.is_degraded:
             try:
-                return await self._timed(operation, ask(self._store)), self._store
+                return await self._timed(operation, ask), self._store
             except StoreUnavailable as error:
                 self._lose(error.reason)
         return await ask(self.local), self.local
@@ -138,7 +143,7 @@ class GuardedStore:
         if self.is_degraded:
             return False
         try:
-            await self._timed(operation, tell(store))
+            await self._timed(operation, tell)
         except StoreUnavailable as error:
             self._lose(error.reason)
             return False
@@ -174,10 +179,13 @@ class GuardedStore:
         await self._store.close()
         await self.local.close()
 
-    async def _timed(self, operation: str, question: Awaitable[Result]) -> Result:
+    async def _timed(self, operation: str, ask: Callable[[Store], Awaitable[Result]]) -> Result:
         began = time.perf_counter()
         try:
-            return await _within(question, self._limit_s)
+            async with self._slots:
+                if self.is_degraded:
+                    raise StoreUnavailable("lost meanwhile")
+                return await _within(ask(self._store), self._limit_s)
         finally:
             self._watcher.store_asked(operation, time.perf_counter() - began)
 

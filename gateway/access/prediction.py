@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from gateway.access.quotas import VisualCost
 from gateway.admission.cost import predict
+from qzoom.contracts.options import Options
 from qzoom.contracts.request import AnswerRequest
 from qzoom.contracts.status import ModelFacts
 
@@ -24,11 +25,28 @@ def visual_cost(facts: Facts, sizes: Sizes) -> VisualCost:
     """
 
     async def cost(request: AnswerRequest) -> int:
-        told, max_tokens = await facts(), request.sampling.max_tokens
-        seen = sizes(request)
-        return predict(seen, request.conversation, max_tokens, request.options, told).visual_tokens
+        told, options = await facts(), request.options
+        here = [
+            (image, param)
+            for image, param in zip(request.images, request.image_params, strict=True)
+            if isinstance(image, bytes)
+        ]
+        images, params = zip(*here, strict=True) if here else ((), ())
+        seen = sizes(replace(request, images=images, image_params=params))
+        known = predict(
+            seen, request.conversation, request.sampling.max_tokens, options, told
+        ).visual_tokens
+        # What must be fetched first counts with the budget of a picture.
+        return known + (len(request.images) - len(here)) * _budget(told, options)
 
     return cost
+
+
+def _budget(facts: ModelFacts, options: Options) -> int:
+    if facts.rules.fixed_grid is not None:
+        return facts.rules.fixed_grid[0] * facts.rules.fixed_grid[1]
+    asked = options.max_visual_tokens
+    return facts.rules.max_tokens if asked is None else asked
 
 
 def with_threshold(facts: Facts, tau_gate: Callable[[], float | None]) -> Facts:

@@ -110,7 +110,7 @@ class Replays:
         """
         if request.idempotency_key is None:
             return Attempt()
-        size = sum(len(image) for image in request.images)
+        size = sum(len(image) for image in request.images if isinstance(image, bytes))
         if size > _HASH_IN_THREAD_BYTES:
             digest = await asyncio.to_thread(fingerprint, request)
         else:
@@ -224,7 +224,11 @@ def fingerprint(request: AnswerRequest) -> str:
     parts = {
         "model": request.model,
         "conversation": [asdict(turn) for turn in request.conversation],
-        "images": [hashlib.sha256(image).hexdigest() for image in request.images],
+        # A picture that must be fetched is what its client says about it: its address.
+        "images": [
+            hashlib.sha256(image).hexdigest() if isinstance(image, bytes) else repr(image)
+            for image in request.images
+        ],
         "sampling": asdict(request.sampling),
         "options": asdict(request.options),
         "stream": request.stream,

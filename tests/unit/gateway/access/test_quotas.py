@@ -14,6 +14,9 @@ from qzoom.errors import DeadlineExceeded, QuotaExceeded, TooLarge, Unavailable
 from qzoom.store.limits import TenantLimits
 from qzoom.store.runtime import RuntimeSettings
 
+ELSEWHERE = "https://example.com/picture.png"
+"""Stands for a picture that was not fetched yet."""
+
 
 def limited(**limits):
     return RuntimeSettings(None, TenantLimits(**limits))
@@ -173,6 +176,8 @@ async def test_pictures_cost_what_admission_predicts_for_them(ask):
     threshold = with_threshold(told, lambda: 0.75)
 
     assert await cost(ask(options=Options(route="direct"))) == 50
+    elsewhere = ask(images=(b"picture", ELSEWHERE), image_params=("a", "b"))
+    assert await cost(elsewhere) == 50 + 48 + 64
     assert await cost(ask(options=Options(route="auto"))) == 50 + 48
     assert (await threshold()).tau_gate == 0.75
     assert (await with_threshold(told, lambda: None)()).tau_gate == 0.5

@@ -56,6 +56,7 @@ async def test_another_request_with_the_key_is_refused(make_system, ask):
     for other in (
         ask("how?", key="k"),
         ask(key="k", images=(b"other",)),
+        ask(key="k", images=("https://example.com/picture.png",)),
         ask(key="k", options=Options(route="zoom")),
         ask(key="k", sampling=Sampling(max_tokens=11)),
         ask(key="k", stream=True),
