@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from qzoom.client.answers import Answer, Started
 from qzoom.client.failures import BrokenAnswer
 from qzoom.client.question import Question, build_question
-from qzoom.client.rest import AsyncRestTransport, Event
+from qzoom.client.rest import AsyncRestTransport, Event, deadline_ms
 from qzoom.client.retries import Retries
 from qzoom.client.rpc import AsyncRpcTransport, is_rpc
 from qzoom.client.synchronous import DEFAULT_TIMEOUT_S, key_headers
@@ -121,11 +121,15 @@ class AsyncClient:
 
     async def answer(self, question: Question, *, timeout_s: float | None = None) -> Answer:
         """As `ask`, with a question that was put together before."""
+        can_repeat = question.idempotency_key is not None
+        if can_repeat:
+            limit_s = self._timeout_s if timeout_s is None else timeout_s
+            question = question.settled(deadline_ms(limit_s))
 
         async def once(left_s: float) -> Answer:
             return await self._transport.answer(question, await self._name(left_s), left_s)
 
-        return await self._retrying(once, timeout_s)
+        return await self._retrying(once, timeout_s, can_repeat=can_repeat)
 
     def stream(
         self,
@@ -171,7 +175,11 @@ class AsyncClient:
         return self._model
 
     async def _retrying(
-        self, call: Callable[[float], Awaitable[Result]], timeout_s: float | None
+        self,
+        call: Callable[[float], Awaitable[Result]],
+        timeout_s: float | None,
+        *,
+        can_repeat: bool = False,
     ) -> Result:
         end = time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
         tried = 0
@@ -180,7 +188,8 @@ class AsyncClient:
             try:
                 return await call(max(0.001, end - time.monotonic()))
             except QZoomError as error:
-                pause = self._retries.pause_s(error, tried, end - time.monotonic())
+                left_s = end - time.monotonic()
+                pause = self._retries.pause_s(error, tried, left_s, can_repeat=can_repeat)
                 if pause is None:
                     raise
             await asyncio.sleep(pause)

@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -35,6 +35,8 @@ class Question:
         top_p: Nucleus, above 0 to 1.
         seed: Of the request's own generator.
         stop: Texts that end the answer.
+        idempotency_key: Names the question, so that it is answered once however often it is sent;
+            then it is asked again after a broken connection too. For answers read as a whole.
     """
 
     turns: tuple[tuple[Role, tuple[str | Picture, ...]], ...]
@@ -44,6 +46,19 @@ class Question:
     top_p: float | None = None
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    idempotency_key: str | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What is sent beside the body: HTTP headers or gRPC metadata."""
+        key = self.idempotency_key
+        return {} if key is None else {"idempotency-key": key}
+
+    def settled(self, deadline_ms: int) -> "Question":
+        """Fix the deadline, so that every try has the same content."""
+        if self.options.deadline_ms is not None:
+            return self
+        return replace(self, options=replace(self.options, deadline_ms=deadline_ms))
 
     def to_json(self, model: str, *, stream: bool) -> Json:
         """Build the body of POST /v1/chat/completions."""
@@ -101,7 +116,7 @@ def build_question(
         InvalidRequest: If a name is not known, or a file cannot be read.
     """
     method = {item.name for item in fields(Options)}
-    sampling = {*_SAMPLING, "stop"}
+    sampling = {*_SAMPLING, "stop", "idempotency_key"}
     unknown = sorted(set(chosen) - method - sampling)
     if unknown:
         known = ", ".join(sorted(method | sampling))
@@ -130,6 +145,7 @@ def build_question(
         turns=tuple(turns),
         options=options,
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
+        idempotency_key=chosen.get("idempotency_key"),
         **{name: chosen[name] for name in _SAMPLING if name in chosen},
     )
 

@@ -148,7 +148,9 @@ class RestTransport:
         """Ask, and wait for the whole answer."""
         body = chat_body(question, model, left_s, stream=False)
         with _explained(self._url):
-            reply = self._http.post(CHAT, json=body, timeout=_timeout(left_s))
+            reply = self._http.post(
+                CHAT, json=body, headers=question.headers, timeout=_timeout(left_s)
+            )
         return whole(document_of(reply))
 
     def events(self, question: Question, model: str, left_s: float) -> Generator[Event, None, None]:
@@ -192,7 +194,9 @@ class AsyncRestTransport:
         """Ask, and wait for the whole answer."""
         body = chat_body(question, model, left_s, stream=False)
         with _explained(self._url):
-            reply = await self._http.post(CHAT, json=body, timeout=_timeout(left_s))
+            reply = await self._http.post(
+                CHAT, json=body, headers=question.headers, timeout=_timeout(left_s)
+            )
         return whole(document_of(reply))
 
     async def events(

@@ -32,20 +32,24 @@ class Retries:
     first_s: float = 0.5
     longest_s: float = 20.0
 
-    def pause_s(self, error: QZoomError, tried: int, left_s: float) -> float | None:
+    def pause_s(
+        self, error: QZoomError, tried: int, left_s: float, *, can_repeat: bool = False
+    ) -> float | None:
         """Say how long to wait before asking again.
 
         Args:
             error: What went wrong.
             tried: Tries so far, at least 1.
             left_s: Seconds until the caller's timeout.
+            can_repeat: Whether the question has a name, so that asking twice is answered once.
 
         Returns:
             Seconds, random up to the doubled pause so that clients do not come back all at once,
             and at least what the server asked for. None if asking again is not safe, not allowed,
             or would come too late.
         """
-        if tried > self.most or not isinstance(error, SAFE) or isinstance(error, BrokenAnswer):
+        is_lost = isinstance(error, BrokenAnswer) and not can_repeat
+        if tried > self.most or is_lost or not isinstance(error, SAFE):
             return None
         grown = min(self.longest_s, self.first_s * 2 ** (tried - 1))
         pause = random.uniform(grown / 2, grown) + (error.retry_after_s or 0.0)

@@ -97,7 +97,8 @@ class RpcTransport:
         """Ask, and wait for the whole answer."""
         try:
             message = _message(question, model, left_s)
-            return _whole(self._stub.Answer(message, timeout=left_s, metadata=self._metadata))
+            metadata = (*self._metadata, *question.headers.items())
+            return _whole(self._stub.Answer(message, timeout=left_s, metadata=metadata))
         except grpc.RpcError as error:
             raise rpc_failure(error, self._address, _trailing(error)) from None
 
@@ -144,9 +145,8 @@ class AsyncRpcTransport:
         """Ask, and wait for the whole answer."""
         message = _message(question, model, left_s)
         try:
-            return _whole(
-                await self._stub().Answer(message, timeout=left_s, metadata=self._metadata)
-            )
+            metadata = (*self._metadata, *question.headers.items())
+            return _whole(await self._stub().Answer(message, timeout=left_s, metadata=metadata))
         except grpc.aio.AioRpcError as error:
             raise rpc_failure(error, self._address, _trailing(error)) from None
 

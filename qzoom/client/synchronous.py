@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from qzoom.client.answers import Answer, Started
 from qzoom.client.failures import BrokenAnswer
 from qzoom.client.question import Question, build_question
-from qzoom.client.rest import Event, RestTransport
+from qzoom.client.rest import Event, RestTransport, deadline_ms
 from qzoom.client.retries import Retries
 from qzoom.client.rpc import RpcTransport, is_rpc
 from qzoom.errors import QZoomError
@@ -136,8 +136,14 @@ class Client:
 
     def answer(self, question: Question, *, timeout_s: float | None = None) -> Answer:
         """As `ask`, with a question that was put together before."""
+        can_repeat = question.idempotency_key is not None
+        if can_repeat:
+            limit_s = self._timeout_s if timeout_s is None else timeout_s
+            question = question.settled(deadline_ms(limit_s))
         return self._retrying(
-            lambda left_s: self._transport.answer(question, self._name(left_s), left_s), timeout_s
+            lambda left_s: self._transport.answer(question, self._name(left_s), left_s),
+            timeout_s,
+            can_repeat=can_repeat,
         )
 
     def stream(
@@ -186,7 +192,13 @@ class Client:
             self._model = str(listed["data"][0]["id"])
         return self._model
 
-    def _retrying(self, call: Callable[[float], Result], timeout_s: float | None) -> Result:
+    def _retrying(
+        self,
+        call: Callable[[float], Result],
+        timeout_s: float | None,
+        *,
+        can_repeat: bool = False,
+    ) -> Result:
         end = time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
         tried = 0
         while True:
@@ -194,7 +206,8 @@ class Client:
             try:
                 return call(max(0.001, end - time.monotonic()))
             except QZoomError as error:
-                pause = self._retries.pause_s(error, tried, end - time.monotonic())
+                left_s = end - time.monotonic()
+                pause = self._retries.pause_s(error, tried, left_s, can_repeat=can_repeat)
                 if pause is None:
                     raise
             time.sleep(pause)

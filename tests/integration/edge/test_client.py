@@ -180,7 +180,7 @@ def scripted(*replies):
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
             self.rfile.read(int(self.headers["content-length"]))
-            seen.append(dict(self.headers))
+            seen.append({name.lower(): value for name, value in self.headers.items()})
             status, headers, body = left.pop(0)
             if status is None:
                 self.close_connection = True
@@ -240,6 +240,24 @@ def test_a_connection_that_breaks_after_the_question_is_not_asked_again(kind, pi
         with pytest.raises(BrokenAnswer):
             client.ask(picture, "?")
         assert len(seen) == 1
+
+
+@pytest.mark.parametrize("kind", [Plain, Awaited])
+def test_a_question_with_a_name_is_the_same_question_again(kind, picture, canned):
+    with (
+        scripted((None, {}, b""), BUSY, canned) as (url, seen),
+        kind(url, model="m", retries=QUICK) as client,
+    ):
+        assert client.ask(picture, "?", idempotency_key="mine").text
+    assert [headers["idempotency-key"] for headers in seen] == ["mine"] * 3
+    assert len({headers["content-length"] for headers in seen}) == 1
+
+
+def test_a_name_travels_over_everything(client, picture, edge_server):
+    client.ask(picture, "named", idempotency_key="mine", timeout_s=30)
+    request = edge_server.flow.requests[-1]
+    assert request.idempotency_key == "mine"
+    assert request.options.deadline_ms == 30_000
 
 
 def test_another_server_is_recognised(picture):

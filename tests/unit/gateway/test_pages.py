@@ -86,6 +86,20 @@ def test_nothing_else_can_be_read(client, path):
     assert b"Trusted Types" not in client.get(path).content
 
 
+def test_a_page_of_another_site_cannot_ask(client):
+    foreign = {"origin": "https://elsewhere.example"}
+    ask = {**foreign, "access-control-request-method": "POST"}
+    asked = client.options("/v1/chat/completions", headers=ask)
+    assert asked.status_code == 405
+    # What a page may send without asking first, is no question.
+    sent = client.post(
+        "/v1/chat/completions", content="{}", headers={**foreign, "content-type": "text/plain"}
+    )
+    assert sent.status_code == 415
+    for reply in (asked, sent, client.get("/v1/models", headers=foreign)):
+        assert not [name for name in reply.headers if name.startswith("access-control")]
+
+
 @pytest.mark.parametrize("page", ["playground.html", "dashboard.html"])
 def test_a_page_refers_to_files_that_exist_and_to_nothing_elsewhere(page):
     known = {*PAGES, *(f"/web/{name}" for name in FILES)}
