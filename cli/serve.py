@@ -72,6 +72,17 @@ def serve(
             "redis://HOST:PORT/0; this user's file if not given.",
         ),
     ] = None,
+    remote_images: Annotated[
+        str | None,
+        typer.Option(
+            metavar="off|public|HOST,...",
+            help="Fetch pictures behind https URLs: from these hosts ('*.example.org' takes those "
+            "below), or from the whole public internet. Off if not given.",
+        ),
+    ] = None,
+    remote_images_http: Annotated[
+        bool, typer.Option("--remote-images-http", help="Fetch http URLs too.")
+    ] = False,
 ) -> None:
     """Serve a model on this machine: gateway, encoder, gate, RPN and llm, until Ctrl-C."""
     from deploy.config import AppConfig
@@ -86,6 +97,8 @@ def serve(
         "replicas": gateways,
         "auth": auth and auth.value,
         "store": store or f"sqlite://{default_path()}",
+        "remote_images": remote_images,
+        "remote_images_http": remote_images_http or None,
     }
     app = AppConfig(
         model=model or builtin_model(),

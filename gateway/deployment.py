@@ -13,8 +13,9 @@ from gateway.admission.admission import Admission
 from gateway.admission.shared import SharedDesk
 from gateway.app import Probes, create_app
 from gateway.edge import Edge
+from gateway.fetch.fetcher import ImageFetcher
 from gateway.flow import Flow
-from gateway.images import ImageDecoder
+from gateway.images.decoder import ImageDecoder
 from gateway.ledger import Ledger
 from gateway.rpc.health import HealthMethods
 from gateway.rpc.methods import QZoomMethods
@@ -48,7 +49,9 @@ class GatewayDeployment(QZoomMethods, HealthMethods):
     ) -> None:
         handles = Handles(encoder, gate, rpn, llm)
         self._telemetry = GatewayTelemetry(settings.max_traces)
-        self._images = ImageDecoder(num_threads=settings.decode_threads)
+        limits = settings.request_limits()
+        self._fetcher = ImageFetcher(settings.fetch_policy(), settings.fetch_limits(), limits)
+        self._images = ImageDecoder(settings.image_limits(), settings.decode_processes)
         self._services = Services(handles)
         self._access = Access(settings.access_settings(), self._telemetry)
         replica = serve.get_replica_context()
@@ -60,6 +63,7 @@ class GatewayDeployment(QZoomMethods, HealthMethods):
         flow = Flow(
             handles,
             facts,
+            self._fetcher,
             self._images,
             self._admission,
             self._telemetry,
@@ -69,6 +73,7 @@ class GatewayDeployment(QZoomMethods, HealthMethods):
             self._access.around(flow, visual_cost(facts, self._images.sizes)),
             (settings.model_name,),
             self._telemetry.log,
+            limits,
             identify=self._access.identify,
             refused_early=self._admission.refused_early,
             local_clients_only=settings.local_clients_only,
@@ -108,4 +113,5 @@ class GatewayDeployment(QZoomMethods, HealthMethods):
         self._desk.close()
         self._ledger.close()
         self._images.close()
+        self._fetcher.close()
         self._telemetry.close()

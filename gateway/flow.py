@@ -17,7 +17,9 @@ from gateway.admission.admission import Admission
 from gateway.admission.brownout import relieved
 from gateway.admission.cost import predict
 from gateway.events import Brownout, Delta, Event, Finished
-from gateway.images import DecodedImage, ImageDecoder
+from gateway.fetch.fetcher import ImageFetcher
+from gateway.images.decoded import DecodedImage
+from gateway.images.decoder import ImageDecoder
 from gateway.remote import Reference
 from gateway.stages import Handles, Reply, StageCalls
 from qzoom.contracts.options import Options
@@ -48,6 +50,7 @@ class Flow:
     Args:
         handles: Of the services.
         facts: Tells what the gateway must know about the model.
+        fetcher: Turns URLs into files.
         images: Turns files into pixels.
         admission: Lets requests in.
         telemetry: Of this gateway.
@@ -58,6 +61,7 @@ class Flow:
         self,
         handles: Handles,
         facts: Callable[[], Awaitable[ModelFacts]],
+        fetcher: ImageFetcher,
         images: ImageDecoder,
         admission: Admission,
         telemetry: GatewayTelemetry,
@@ -65,6 +69,7 @@ class Flow:
     ) -> None:
         self._handles = handles
         self._facts = facts
+        self._fetcher = fetcher
         self._images = images
         self._admission = admission
         self._telemetry = telemetry
@@ -87,6 +92,9 @@ class Flow:
             request.request_id, request.trace, request.model, request.tenant
         ) as telemetry:
             self._admission.check_open()
+            if request.is_remote:
+                with telemetry.step(Span.IMAGE_FETCH):
+                    request = await self._fetcher.fetch(request)
             facts, asked = await self._facts(), request.options
             sizes_px = self._images.sizes(request)
             route.check(asked, facts, len(sizes_px))

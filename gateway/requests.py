@@ -176,7 +176,7 @@ def _check_pictures(pictures: Sequence[tuple[str, ImageUrl]], limits: Limits) ->
             param="messages",
         )
     for param, image in pictures:
-        if len(image.url) > limits.max_image_bytes:
+        if isinstance(image.url, bytes) and len(image.url) > limits.max_image_bytes:
             raise TooLarge(
                 f"{param} has {len(image.url)} bytes, at most {limits.max_image_bytes}",
                 param=param,

@@ -1,14 +1,19 @@
 """Settings of the gateway; every field is also a variable QZOOM_GATEWAY_*."""
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from gateway.access.options import AccessOptions
 from gateway.admission.bounds import MIB, AdmissionBounds
 from gateway.admission.brownout import BrownoutBounds
+from gateway.fetch.fetcher import FetchLimits
+from gateway.fetch.policy import OFF, FetchPolicy
+from gateway.limit_settings import LimitSettings
+
+_FETCH = FetchLimits()
 
 
-class GatewaySettings(AccessOptions):
+class GatewaySettings(LimitSettings, AccessOptions):
     """What the operator may choose for the gateway."""
 
     model_config = SettingsConfigDict(env_prefix="QZOOM_GATEWAY_", protected_namespaces=())
@@ -66,8 +71,21 @@ class GatewaySettings(AccessOptions):
     max_traces: int = Field(256, ge=1)
     """Recent requests whose waterfalls are kept."""
 
-    decode_threads: int = Field(2, ge=1, le=64)
-    """Pictures that are decoded at the same time."""
+    decode_processes: int = Field(2, ge=1, le=64)
+    """Pictures that are decoded at the same time, each in a process of its own."""
+
+    remote_images: str = OFF
+    """Where pictures are fetched from: `off`, `public` for the whole internet, or hosts with commas
+    between them (`images.example.com, *.example.org, files.example.net:8443`)."""
+
+    remote_images_http: bool = False
+    """Whether http URLs are fetched beside https ones."""
+
+    fetch_timeout_s: float = Field(_FETCH.timeout_s, gt=0, le=600)
+    """Longest time for the remote pictures of a request, names and redirects included."""
+
+    max_fetches: int = Field(_FETCH.max_running, ge=1, le=4096)
+    """Remote pictures that one gateway fetches at the same time, of `max_image_bytes` each."""
 
     def admission_bounds(self) -> AdmissionBounds:
         """What may be in work and wait, and what is shed before."""
@@ -87,3 +105,17 @@ class GatewaySettings(AccessOptions):
                 min_roi_share=self.brownout_min_roi_share,
             ),
         )
+
+    @field_validator("remote_images")
+    @classmethod
+    def _is_policy(cls, text: str) -> str:
+        FetchPolicy.parse(text)
+        return text
+
+    def fetch_policy(self) -> FetchPolicy:
+        """What may be fetched."""
+        return FetchPolicy.parse(self.remote_images, allow_http=self.remote_images_http)
+
+    def fetch_limits(self) -> FetchLimits:
+        """What fetching may cost."""
+        return FetchLimits(timeout_s=self.fetch_timeout_s, max_running=self.max_fetches)

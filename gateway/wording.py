@@ -29,7 +29,6 @@ _WORDS: dict[str, _Words] = {
     "literal_error": lambda c, v: f"is {v}, must be {c['expected']}",
     "string_type": lambda _c, v: f"is {v}, must be a string",
     "string_unicode": lambda _c, _v: "is not valid Unicode text",
-    "bytes_type": lambda _c, v: f"is {v}, must be a string with a data: URL",
     "int_type": lambda _c, v: f"is {v}, must be a whole number",
     "int_from_float": lambda _c, v: f"is {v}, must be a whole number",
     "int_parsing_size": lambda _c, _v: "is too large a number",

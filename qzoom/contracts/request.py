@@ -17,10 +17,11 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainValidator,
     WithJsonSchema,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from qzoom.contracts.conversation import Conversation
 from qzoom.contracts.options import Options, Route
@@ -29,6 +30,7 @@ from qzoom.contracts.tenancy import DEFAULT_TENANT
 
 MIB = 1024 * 1024
 INT64_MAX = 2**63 - 1
+MAX_URL_CHARS = 4096
 MAX_STOP_TEXTS = 4
 MAX_STOP_CHARS = 256
 
@@ -80,6 +82,17 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
+class RemoteImage:
+    """A picture that lies elsewhere; the gateway fetches it, if the operator allows that.
+
+    Attributes:
+        url: As the client sent it, http or https; neither parsed nor trusted yet.
+    """
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
 class AnswerRequest:
     """A request that kept all rules, ready for the flow.
 
@@ -87,7 +100,8 @@ class AnswerRequest:
         request_id: Names the request in logs, traces, errors and the answer.
         model: Name of the model, one that is served.
         conversation: All turns; a `Picture` refers to `images`.
-        images: Encoded files (JPEG, PNG, ...) in the order of the conversation.
+        images: Encoded files (JPEG, PNG, ...) in the order of the conversation; remote ones become
+            files when they are fetched.
         image_params: For each picture the field that it came from, for error messages.
         sampling: How to draw tokens.
         options: Choices about the method.
@@ -102,7 +116,7 @@ class AnswerRequest:
     request_id: str
     model: str
     conversation: Conversation
-    images: tuple[bytes, ...]
+    images: tuple[bytes | RemoteImage, ...]
     image_params: tuple[str, ...]
     sampling: Sampling
     options: Options
@@ -113,16 +127,38 @@ class AnswerRequest:
     idempotency_key: str | None = None
     reply: Reply = field(default_factory=Reply, compare=False)
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether pictures must be fetched."""
+        return any(isinstance(image, RemoteImage) for image in self.images)
 
-def _decode_image_url(value: object) -> object:
+    @property
+    def files(self) -> tuple[bytes, ...]:
+        """The encoded files, once all of them are here."""
+        files = tuple(image for image in self.images if isinstance(image, bytes))
+        assert len(files) == len(self.images), "remote pictures have not been fetched"
+        return files
+
+
+def _read_image_url(value: object) -> bytes | RemoteImage:
     """Turn a data: URL into the bytes of the file; bytes (from gRPC) pass unchanged."""
-    if not isinstance(value, str):
+    if isinstance(value, bytes):
         return value
+    if not isinstance(value, str):
+        raise PydanticKnownError("string_type")
     scheme, _, rest = value.partition(":")
     if scheme.lower() in {"http", "https"}:
-        raise PydanticCustomError("invalid_request", "remote images are not enabled")
+        if len(value) > MAX_URL_CHARS:
+            raise PydanticCustomError(
+                "invalid_request",
+                "the URL has {length} characters, at most {limit}",
+                {"length": len(value), "limit": MAX_URL_CHARS},
+            )
+        return RemoteImage(value)
     if scheme.lower() != "data":
-        raise PydanticCustomError("invalid_request", "must be a data: URL with base64 content")
+        raise PydanticCustomError(
+            "invalid_request", "must be a data: URL with base64 content, or an https: URL"
+        )
     header, comma, payload = rest.partition(",")
     media_type, *parameters = header.lower().split(";")
     if not comma or "base64" not in parameters:
@@ -175,12 +211,18 @@ def _refuse_other_media(value: object) -> object:
 
 
 class ImageUrl(_Strict):
-    """A picture: a data: URL over REST, the file's bytes over gRPC."""
+    """A picture: a data: or https: URL; over gRPC also the file's bytes."""
 
     url: Annotated[
-        bytes,
-        BeforeValidator(_decode_image_url),
-        WithJsonSchema({"type": "string", "description": "data:image/<type>;base64,<content>"}),
+        bytes | RemoteImage,
+        PlainValidator(_read_image_url),
+        WithJsonSchema(
+            {
+                "type": "string",
+                "description": "data:image/<type>;base64,<content>, or an https: URL where the "
+                "operator allows remote pictures",
+            }
+        ),
     ]
     detail: Literal["auto", "low", "high"] = "auto"
 

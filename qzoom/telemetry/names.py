@@ -31,6 +31,7 @@ class Span(_Name):
         "admission.wait",
         "The request waits for its turn, before its pictures are decoded",
     )
+    IMAGE_FETCH = "image.fetch", "The remote pictures of a request arrive, in the gateway"
     IMAGE_DECODE = "image.decode", "A picture's bytes become pixels, in the gateway"
     ENCODER_COARSE = "encoder.coarse", "The whole picture becomes visual tokens"
     GATE_PREFILL = "gate.prefill", "Layers 1..B and the gate, over the coarse prompt"

@@ -12,8 +12,9 @@ from gateway.admission.admission import Admission
 from gateway.admission.bounds import AdmissionBounds
 from gateway.admission.desk import Desk
 from gateway.events import Delta, Finished, Started
+from gateway.fetch.fetcher import ImageFetcher
 from gateway.flow import Flow
-from gateway.images import ImageDecoder
+from gateway.images.decoder import ImageDecoder
 from gateway.services import Services
 from gateway.stages import Handles
 from qzoom.contracts.options import Options
@@ -51,10 +52,12 @@ class FlowRunner:
         self._encode_png = encode_png
         self._images = ImageDecoder()
         self._telemetry = GatewayTelemetry()
+        self._fetcher = ImageFetcher()
         self.desk = Desk(AdmissionBounds())
         self.flow = Flow(
             self.handles,
             Services(self.handles).facts,
+            self._fetcher,
             self._images,
             Admission(self.desk, self._telemetry, "test"),
             self._telemetry,
@@ -92,6 +95,7 @@ class FlowRunner:
 
     def close(self):
         self._images.close()
+        self._fetcher.close()
         self._telemetry.close()
 
 

@@ -5,7 +5,7 @@ import base64
 import socket
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 
@@ -32,7 +32,8 @@ from gateway.events import (
     Started,
     VisualTokens,
 )
-from gateway.images import ImageDecoder
+from gateway.fetch.fetcher import ImageFetcher
+from gateway.images.decoder import ImageDecoder
 from gateway.rpc.methods import QZoomMethods
 from gateway.rpc.servicer import add_servicer
 from qzoom.contracts.conversation import Text
@@ -55,6 +56,7 @@ class EchoFlow:
     event, `break` after the first token, `bug` has a defect.
     """
 
+    fetcher: ImageFetcher = field(default_factory=ImageFetcher)
     decoder: ImageDecoder = field(default_factory=ImageDecoder)
     live: int = 0
     requests: list[AnswerRequest] = field(default_factory=list)
@@ -68,8 +70,12 @@ class EchoFlow:
         finally:
             self.live -= 1
 
+    def close(self) -> None:
+        self.decoder.close()
+        self.fetcher.close()
+
     async def _events(self, request: AnswerRequest) -> AsyncGenerator[Event, None]:
-        images = await self.decoder.decode(request)
+        images = await self.decoder.decode(await self.fetcher.fetch(request))
         parts = request.conversation[-1].parts
         question = " ".join(part.text for part in parts if isinstance(part, Text))
         if question == "refuse":
@@ -213,10 +219,22 @@ def _serve(flow: EchoFlow, settings: AccessSettings | None = None) -> Iterator[E
 
 @pytest.fixture(scope="session")
 def edge_server() -> Iterator[EdgeServer]:
-    flow = EchoFlow()
+    with _serve_flow() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def serve_flow() -> Callable[..., AbstractContextManager[EdgeServer]]:
+    """Serve over a flow of given parts: `with serve_flow(fetcher=...) as server`."""
+    return _serve_flow
+
+
+@contextmanager
+def _serve_flow(**parts: ImageFetcher | ImageDecoder) -> Iterator[EdgeServer]:
+    flow = EchoFlow(**parts)
     with _serve(flow) as server:
         yield server
-    flow.decoder.close()
+    flow.close()
 
 
 @pytest.fixture
@@ -226,7 +244,7 @@ def serve_edge() -> Iterator[Callable[[AccessSettings], EdgeServer]]:
 
         def start(settings: AccessSettings) -> EdgeServer:
             flow = EchoFlow()
-            stack.callback(flow.decoder.close)
+            stack.callback(flow.close)
             return stack.enter_context(_serve(flow, settings))
 
         yield start

@@ -162,7 +162,8 @@ def test_fields_are_refused_by_name(http, ask, fields, message, param):
         ),
         (
             {"role": "user", "content": [{"type": "text", "text": "a", "image_url": {"url": "x"}}]},
-            "messages[0].content[0].image_url.url: must be a data: URL with base64 content",
+            "messages[0].content[0].image_url.url: must be a data: URL with base64 content, "
+            "or an https: URL",
         ),
         ({"role": "user", "content": 5}, "messages[0].content: must be a text or a list of parts"),
         ({"role": "user"}, "messages[0].content is required"),

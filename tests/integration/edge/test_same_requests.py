@@ -168,7 +168,7 @@ BAD = {
     "file url": (
         body({"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}, text()),
         400,
-        f"{AT}.url: must be a data: URL with base64 content",
+        f"{AT}.url: must be a data: URL with base64 content, or an https: URL",
         f"{AT}.url",
     ),
     "not base64": (

@@ -45,8 +45,10 @@ def picture():
 
 
 def ask(cluster, picture, qzoom, trace_id=None, text="What is it?"):
-    """One question over REST, in a trace of the client's."""
-    url = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
+    """One question over REST, in a trace of the client's; the picture is a file or a URL."""
+    url = picture
+    if isinstance(picture, bytes):
+        url = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
     content = [
         {"type": "image_url", "image_url": {"url": url}},
         {"type": "text", "text": text},
@@ -139,6 +141,10 @@ def test_everything_emitted_is_in_the_vocabulary_and_the_other_way_round(cluster
     }
     for trace_id, route in trace_ids.items():
         otlp.wait(trace_id, is_whole(route))
+    remote = ask(cluster, "https://pictures.example/a.png", {}, trace_id=secrets.token_hex(16))
+    assert "remote images are not enabled" in remote.text
+    fetched = remote.request.headers["traceparent"].split("-")[1]
+    otlp.wait(fetched, lambda spans: {"gateway.request", "image.fetch"} <= {s.name for s in spans})
     ours = [s for s in otlp.spans if s.service.startswith("qzoom-")]
     assert {s.name for s in ours} == {span.value for span in Span}
     seen = {name for s in ours for name in s.attributes}

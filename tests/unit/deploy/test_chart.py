@@ -1,6 +1,7 @@
 """The chart says what we mean: linted, rendered with every profile, refused where it is wrong."""
 
 import warnings
+from ipaddress import IPv4Network, IPv6Network
 
 import kubernetes_validate
 import pytest
@@ -14,6 +15,7 @@ from deploy.k8s.permissions import needed
 from deploy.k8s.render import RenderError, render
 from deploy.k8s.values import CHART
 from deploy.local import ENVIRONMENT, GRPC_SERVICERS
+from gateway.fetch.addresses import GLOBAL_UNICAST_V6, NOT_PUBLIC_V4, NOT_PUBLIC_V6
 from qzoom.store.opening import check_address
 
 KUBERNETES = "1.37.0"
@@ -114,6 +116,24 @@ def test_deny_all_covers_every_pod_and_only_the_edge_is_open_to_clients(rendered
     assert [[p["port"] for p in ports] for ports in from_clients] == [[8000, 9000]]
 
 
+def test_gateways_reach_out_for_remote_pictures_to_public_addresses_alone(rendered):
+    assert "remote-pictures" not in str(rendered("gpu"))
+    settings = (
+        "stages.gateway.settings.remote_images=images.example.com:8443",
+        "networkPolicy.remotePicturePorts=[8443]",
+    )
+    manifests = rendered("gpu", settings=settings)
+    policies = {name_of(p): p["spec"] for p in find(manifests, "NetworkPolicy")}
+    policy = policies["qzoom-remote-pictures"]
+    assert policy["podSelector"]["matchLabels"]["qzoom.io/group"] == "edge"
+    [rule] = policy["egress"]
+    assert rule["ports"] == [{"protocol": "TCP", "port": 8443}]
+    v4, v6 = (peer["ipBlock"] for peer in rule["to"])
+    assert set(map(IPv4Network, v4["except"])) == set(NOT_PUBLIC_V4)
+    assert IPv6Network(v6["cidr"]) == GLOBAL_UNICAST_V6
+    assert set(map(IPv6Network, v6["except"])) == set(NOT_PUBLIC_V6)
+
+
 def test_metrics_and_traces_are_not_published(rendered):
     settings = ("ingress.enabled=true", "ingress.host=a.example", "ingress.tlsSecret=tls")
     ingress = find(rendered("local", settings=settings), "Ingress")[0]
@@ -172,6 +192,7 @@ def test_needed_secrets_are_found_with_their_keys(rendered):
         ("stages.llm.replicas={min: 4, max: 2}", "above max"),
         ("stages.llm.gpus=1", "model.device is cpu"),
         ("groups.edge.image=gateway", "no torch"),
+        ("stages.gateway.settings.remote_images=public", "lets no gateway out"),
         ("groups.edge.replicas.min=9", "above max"),
         ("collector.enabled=true", "endpoint"),
         ("modelCache.enabled=true", "repository"),

@@ -1,5 +1,6 @@
 """docs/api.md says what the code does: fields, errors, limits."""
 
+import dataclasses
 import itertools
 import re
 import runpy
@@ -7,12 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from gateway.pixels import ImageLimits
+from gateway.fetch.download import MAX_REDIRECTS
+from gateway.fetch.fetcher import FetchLimits
+from gateway.images.limits import ImageLimits
 from gateway.rest.body import MAX_VALUES
 from gateway.rest.fields import IGNORED, NEUTRAL
 from gateway.rpc.upload import MAX_CHUNKS
+from gateway.settings import GatewaySettings
 from qzoom import errors
-from qzoom.contracts.request import Limits, MethodOptions, RequestBody
+from qzoom.contracts.request import MAX_URL_CHARS, Limits, MethodOptions, RequestBody
 from qzoom.pb import qzoom_pb2
 
 ROOT = Path(__file__).parents[3]
@@ -68,30 +72,29 @@ def test_every_error_is_in_the_table(kind):
     assert expected in [row[:3] for row in rows("Errors")]
 
 
+def vars_of(limits: Limits | ImageLimits) -> dict[str, float]:
+    return dataclasses.asdict(limits)
+
+
 def test_every_limit_is_in_the_table():
-    said = {re.match(r"[\d.]+", row[1])[0] for row in rows("Limits")}
-    limits, images = Limits(), ImageLimits()
-    for value in (
-        limits.max_body_bytes,
-        limits.max_body_s,
-        limits.max_image_bytes,
-        limits.max_images,
-        limits.max_messages,
-        limits.max_prompt_chars,
-        limits.max_tokens,
-        images.max_pixels,
-        images.max_request_pixels,
-        images.max_side_px,
-        images.max_aspect_ratio,
-        images.decode_timeout_s,
-        MAX_VALUES,
-        MAX_CHUNKS,
-    ):
-        assert f"{value:.0f}" in said, value
+    fetching = FetchLimits()
+    defaults = vars_of(Limits()) | vars_of(ImageLimits())
+    defaults |= {"fetch_timeout_s": fetching.timeout_s, "max_fetches": fetching.max_running}
+    said: dict[str, str] = {}
+    for row in rows("Limits"):
+        values = re.findall(r"\d+", row[1])
+        names = re.findall(r"`(\w+)`", row[3])
+        assert len(values) == max(1, len(names)), row
+        said |= dict(zip(names, values, strict=False))
+    assert said == {name: f"{value:.0f}" for name, value in defaults.items()}
+    assert set(said) <= set(GatewaySettings.model_fields)
+    without_setting = {row[1] for row in rows("Limits") if not row[3]}
+    fixed = (MAX_VALUES, MAX_CHUNKS, MAX_URL_CHARS, MAX_REDIRECTS, 256)
+    assert without_setting == {str(value) for value in fixed}
     method = section("The `qzoom` object of a request")
-    for value in (limits.default_deadline_ms, limits.max_deadline_ms, limits.max_visual_tokens):
-        assert str(value) in method
-    assert f"Default {limits.default_max_tokens}" in section("Fields of OpenAI")
+    for name in ("default_deadline_ms", "max_deadline_ms", "max_visual_tokens"):
+        assert said[name] in method
+    assert f"Default {said['default_max_tokens']}" in section("Fields of OpenAI")
 
 
 def test_every_field_of_the_contract_is_described():
