@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from cli.console import Failure, err, out
 
@@ -29,38 +28,37 @@ def pareto(
     panels = {domain: curves(found, domain) for domain in domains(found)}
     if "base" not in panels["all"]:
         raise Failure(f"{run} has no base; evaluate with --modes base,auto and several --budgets")
-    table = Table(title=f"against the base's best point, tolerance {tolerance:g}")
-    headings = ("", "base", "matched", "speed-up", "tokens spared", "best", "gain", "base rises")
-    for heading in headings:
-        table.add_column(heading, justify="left" if not heading else "right")
     for domain, kinds in panels.items():
         for kind in kinds:
-            if kind == "base":
-                continue
             compared = speed_up(found, kind=kind, domain=domain, tolerance=tolerance)
-            if compared is not None:
-                table.add_row(*_cells(compared))
-    out.print(table)
+            if kind != "base" and compared is not None:
+                out.print(_text(compared), highlight=False)
     plot_pareto(panels, save)
     err.print(f"wrote {save}")
 
 
-def _cells(compared: "SpeedUp") -> list[str]:
-    from evaluation.tables import share
-
-    ratio, gain = compared.speed_up, compared.gain
-    return [
-        f"{compared.kind}, {compared.domain}",
-        _point(compared.base),
-        "-" if compared.matched is None else _point(compared.matched),
-        "-" if ratio is None else f"{ratio.value:.2f} x ({ratio.low:.2f}-{ratio.high:.2f})",
-        share(compared.token_reduction),
-        _point(compared.best),
-        f"{100 * gain.value:+.1f} ({100 * gain.low:+.1f} .. {100 * gain.high:+.1f})",
-        "yes" if compared.base_rises else "no",
+def _text(compared: "SpeedUp") -> str:
+    ratio, spared, gain = compared.speed_up, compared.token_reduction, compared.gain
+    lines = [
+        f"[bold]{compared.kind}, {compared.domain}[/]",
+        f"  base at its best     {_point(compared.base)}",
+        "  base rises           " + ("with every step of the sweep" if compared.base_rises else
+                                     "no: it is undertrained at length, quote no ratio from it"),
+        f"  as accurate          {_point(compared.matched) if compared.matched else 'nowhere'}",
+    ]  # fmt: skip
+    if ratio is not None and spared is not None:
+        lines += [
+            f"  speed-up there       {ratio.value:.2f} x ({ratio.low:.2f} .. {ratio.high:.2f})",
+            f"  visual tokens spared {100 * spared:.1f} %",
+        ]
+    lines += [
+        f"  at its own best      {_point(compared.best)}",
+        f"  gain there           {100 * gain.value:+.1f} points "
+        f"({100 * gain.low:+.1f} .. {100 * gain.high:+.1f})",
     ]
+    return "\n".join(lines)
 
 
 def _point(point: "Point") -> str:
-    budget = "own" if point.budget is None else point.budget
-    return f"{point.accuracy.value:.3f} @{budget}"
+    budget = "its own budget" if point.budget is None else f"a budget of {point.budget}"
+    return f"{point.accuracy.value:.3f} at {budget}"

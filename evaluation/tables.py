@@ -65,24 +65,24 @@ def terminal_table(summaries: Sequence[Summary], title: str) -> Table:
 
 def _long_table(summaries: Sequence[Summary], title: str) -> Table:
     """One row for each mode, the chief figures only; table.md has them all."""
-    table = Table(title=title)
+    # Fits 80 columns with three groups.
+    table = Table(title=title, box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     groups = sorted({group for s in summaries for group in s.groups})
     shown = groups if 1 < len(groups) <= MOST_GROUPS else []
-    table.add_column("")
-    for heading in ("right, all", *shown, "zoomed", "in box", "area", "tokens", "CPU ms"):
-        table.add_column(heading, justify="right")
+    table.add_column("", no_wrap=True)
+    for heading in ("right", "95 %", *shown, "zoomed", "in box", "area", "tokens", "CPU ms"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for s in summaries:
-        cost = "-" if s.cpu_ms is None else f"{s.cpu_ms.value:.1f}"
         found = [s.groups.get(group) for group in shown]
         table.add_row(
             s.mode,
-            interval(s.all),
+            f"{s.all.value:.3f}",
+            f"{s.all.low:.2f}-{s.all.high:.2f}".replace("0.", "."),
             *("-" if mean is None else f"{mean.value:.3f}" for mean in found),
             f"{100 * s.zoom_share.value:.0f} %",
-            percent(s.box_recall),
-            percent(s.box_area),
+            *("-" if m is None else f"{100 * m.value:.0f} %" for m in (s.box_recall, s.box_area)),
             f"{s.visual_tokens:.0f}",
-            cost,
+            "-" if s.cpu_ms is None else f"{s.cpu_ms.value:.1f}",
         )
     return table
 
