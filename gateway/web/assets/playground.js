@@ -174,6 +174,7 @@ async function run() {
     asked.error = error.name === "AbortError" ? new ApiError("You stopped it.", { code: "cancelled" }) : error;
     if (!asked.text) showAnswer("No answer.", true);
     showProblem(asked.error);
+    if (asked.error.status === 401) byId("options").open = true; // The field for the key is there.
     say("");
   } finally {
     setRunning(null);
