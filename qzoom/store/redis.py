@@ -262,8 +262,10 @@ async def _translated() -> AsyncGenerator[None, None]:
     try:
         yield
     except (RedisError, OSError) as error:
-        # The text may name addresses; the class says what is wrong.
-        raise StoreUnavailable(f"Redis: {type(error).__name__}") from error
+        # The text may name addresses; the class says what is wrong, that of the cause where the
+        # client wraps it.
+        known = error.__cause__ if isinstance(error.__cause__, RedisError) else error
+        raise StoreUnavailable(f"Redis: {type(known).__name__}") from error
 
 
 def _claim_name(claim: Claim) -> str:

@@ -38,7 +38,8 @@ def renew(db: sqlite3.Connection, claim: Claim, now: float, lease_s: float) -> N
     db.execute("DELETE FROM answers WHERE expires <= ?", (now,))
     db.execute(
         "INSERT INTO answers VALUES (?, ?, ?, ?, ?, NULL, NULL) ON CONFLICT DO UPDATE "
-        "SET expires = excluded.expires WHERE owner = excluded.owner AND answer IS NULL",
+        "SET fingerprint = excluded.fingerprint, expires = excluded.expires "
+        "WHERE owner = excluded.owner AND answer IS NULL",
         (claim.tenant, claim.key, claim.fingerprint, claim.owner, now + lease_s),
     )
 
@@ -49,7 +50,8 @@ def keep(db: sqlite3.Connection, keep: Keep, now: float) -> None:
     db.execute("DELETE FROM answers WHERE expires <= ?", (now,))
     db.execute(
         "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE "
-        "SET expires = excluded.expires, answer = excluded.answer, kept = excluded.kept "
+        "SET fingerprint = excluded.fingerprint, expires = excluded.expires, "
+        "answer = excluded.answer, kept = excluded.kept "
         "WHERE owner = excluded.owner AND answer IS NULL",
         (
             claim.tenant,
@@ -77,7 +79,8 @@ def _evict(db: sqlite3.Connection, where: str, values: tuple[str, ...], max_byte
     # The newest answers that fit together stay; a window sums from the newest to the oldest.
     db.execute(
         "DELETE FROM answers WHERE (tenant, key) IN (SELECT tenant, key FROM ("
-        "SELECT tenant, key, sum(length(answer)) OVER (ORDER BY kept DESC, tenant, key) AS total "
+        "SELECT tenant, key, "
+        "sum(length(answer)) OVER (ORDER BY kept DESC, tenant DESC, key DESC) AS total "
         f"FROM answers WHERE answer IS NOT NULL AND {where}) WHERE total > ?)",
         (*values, max_bytes),
     )

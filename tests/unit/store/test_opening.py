@@ -76,3 +76,19 @@ async def test_a_redis_that_is_not_there_is_told_without_its_address(tmp_path):
 
     assert "none.sock" not in caught.value.reason
     await store.close()
+
+
+async def test_the_password_of_redis_comes_from_the_environment(own_redis, monkeypatch):
+    with own_redis.client() as client:
+        client.config_set("requirepass", 'a "quoted" word')
+    stranger = open_store(own_redis.url)
+    monkeypatch.setenv("QZOOM_STORE_PASSWORD", 'a "quoted" word')
+    known = open_store(own_redis.url)
+
+    with pytest.raises(StoreUnavailable, match="Redis: AuthenticationError"):
+        await stranger.configuration("x")
+    await known.put_setting("tau_gate", "0.5")
+
+    assert (await known.configuration("")).settings == {"tau_gate": "0.5"}
+    await stranger.close()
+    await known.close()
