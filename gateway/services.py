@@ -90,7 +90,7 @@ class Services:
         return {
             name: {
                 "status": deployment.status.value,
-                "states": {str(state): n for state, n in deployment.replica_states.items()},
+                "states": {state.value: n for state, n in deployment.replica_states.items()},
             }
             for name, deployment in sorted(application.deployments.items())
         }
