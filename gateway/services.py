@@ -90,7 +90,8 @@ class Services:
         return {
             name: {
                 "status": deployment.status.value,
-                "states": {state.value: n for state, n in deployment.replica_states.items()},
+                # Ray types these as an enum and gives its values.
+                "states": {str(state): n for state, n in deployment.replica_states.items()},
             }
             for name, deployment in sorted(application.deployments.items())
         }
