@@ -1,5 +1,6 @@
 """The system as `qzoom serve` runs it, with the built-in model, and a browser to look at it."""
 
+import json
 import os
 import shutil
 import socket
@@ -39,6 +40,11 @@ except KeyboardInterrupt:
 START_TIMEOUT_S = 500.0
 STOP_TIMEOUT_S = 60.0
 ASSETS = Path(__file__).parents[3] / "gateway" / "web" / "assets"
+SMALL_PRINT = next(
+    example
+    for example in json.loads((ASSETS / "examples.json").read_text(encoding="utf-8"))
+    if example["hint"] == "small print"
+)
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,7 @@ def served() -> Iterator[Served]:
 @pytest.fixture(scope="session")
 def example_picture() -> Path:
     """A picture with small print in it: one of the playground's."""
-    return min((ASSETS / "examples").glob("*.png"))
+    return ASSETS / SMALL_PRINT["file"]
 
 
 @pytest.fixture(scope="package")
@@ -129,7 +135,13 @@ def browser():
 
 
 class Page:
-    """One of the pages in the browser."""
+    """One of the pages in the browser.
+
+    Attributes:
+        small_print: A question about `example_picture` that needs a closer look.
+    """
+
+    small_print = SMALL_PRINT["question"]
 
     def __init__(self, browser, url, path="/"):
         self.browser, self.url = browser, url

@@ -30,7 +30,7 @@ def open_with_content(open_page, path, example_picture):
     """Open a page that has something to show."""
     page = open_page("/")
     page.choose(example_picture)
-    page.ask("What is the number under the shape in the top right?", route="zoom")
+    page.ask(page.small_print, route="zoom")
     if path == "/":
         page.find("#options summary").click()
         return page

@@ -11,7 +11,7 @@ def asked(open_page, example_picture):
     page = open_page()
     page.choose(example_picture)
     for route in ("direct", "zoom", "auto"):
-        page.ask("What is the number under the shape in the top right?", route=route)
+        page.ask(page.small_print, route=route)
 
 
 @pytest.mark.usefixtures("asked")

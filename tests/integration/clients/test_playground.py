@@ -7,7 +7,6 @@ import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-SMALL_PRINT = "What is the number under the shape in the top right?"
 HOSTILE = "<img src=x onerror=alert(1)>"
 
 
@@ -31,7 +30,7 @@ def painted(page, canvas):
 
 def test_a_picture_is_uploaded_and_asked_about(page, served):
     assert painted(page, "picture") > 10_000
-    answer = page.ask(SMALL_PRINT)
+    answer = page.ask(page.small_print)
     assert answer.strip()
     record = served.get(f"/v1/traces/{page.trace()}")
     attributes = record["attributes"]
@@ -46,7 +45,7 @@ def test_a_picture_is_uploaded_and_asked_about(page, served):
 
 
 def test_the_direct_route_has_neither_box_nor_heat_map(page):
-    page.ask(SMALL_PRINT, route="direct")
+    page.ask(page.small_print, route="direct")
     assert page.text("route") == "direct"
     assert "so the gate was not" in page.text("why")
     assert not page.find("#roi").is_displayed()
@@ -56,7 +55,7 @@ def test_the_direct_route_has_neither_box_nor_heat_map(page):
 
 
 def test_the_zoom_route_shows_where_it_looked(page, served):
-    page.ask(SMALL_PRINT, route="zoom")
+    page.ask(page.small_print, route="zoom")
     attributes = served.get(f"/v1/traces/{page.trace()}")["attributes"]
     assert page.text("route") == attributes["qzoom.route"] == "zoom"
     x0, y0, x1, y1 = attributes["qzoom.box"]
@@ -117,7 +116,7 @@ def test_the_slider_is_the_threshold_of_the_request(page, served):
     slider = page.find("#tau")
     slider.send_keys("\ue010")  # End
     assert page.text("tau-shown") == "1.00"
-    page.ask(SMALL_PRINT)
+    page.ask(page.small_print)
     attributes = served.get(f"/v1/traces/{page.trace()}")["attributes"]
     assert attributes["qzoom.tau_gate"] == 1.0
     unbounded = attributes["qzoom.tokens.coarse"]
@@ -127,18 +126,18 @@ def test_the_slider_is_the_threshold_of_the_request(page, served):
     assert '"tau_gate":0' in page.text("code")
     page.find("#coarse").send_keys("\ue014" * 3)
     assert page.text("coarse-shown") == "16 tokens"
-    page.ask(SMALL_PRINT, route="direct")
+    page.ask(page.small_print, route="direct")
     attributes = served.get(f"/v1/traces/{page.trace()}")["attributes"]
     assert 0 < attributes["qzoom.tokens.coarse"] < unbounded
 
 
 def test_earlier_requests_come_back(page):
-    first = page.ask(SMALL_PRINT, route="zoom")
+    first = page.ask(page.small_print, route="zoom")
     page.ask("What is in the middle?", route="direct")
     page.all("#recent button")[1].click()
     assert page.text("answer") == first
     assert page.text("route") == "zoom"
-    assert page.find("#question").get_attribute("value") == SMALL_PRINT
+    assert page.find("#question").get_attribute("value") == page.small_print
     assert page.find("#roi").is_displayed()
     assert page.find("input[value=zoom]").is_selected()
 
