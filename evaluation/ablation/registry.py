@@ -11,6 +11,7 @@ from evaluation.ablation import (
     gate_controls,
     gate_labels,
     pictures,
+    presets,
     resolution,
     rivals,
     thresholds,
@@ -45,6 +46,7 @@ ABLATIONS: dict[str, Ablation] = {
     "figure-5": Ablation("relative attention and the evidence", attention.run),
     "figure-7": Ablation("pictures of what a second look finds", pictures.run),
     "figure-9": Ablation("consistency-aware against naive labels", gate_labels.run, trains=True),
+    "presets": Ablation("`paper`, `released`, and each difference", presets.run),
     "gate-controls": Ablation("the gate without its eyes", gate_controls.run),
 }
 

@@ -12,6 +12,7 @@ from evaluation.ablation import (
     gate_controls,
     gate_labels,
     pictures,
+    presets,
 )
 from evaluation.ablation.data_size import _covered, true_box_labels
 from evaluation.ablation.gate_controls import Blanked, best_accuracy
@@ -130,6 +131,20 @@ def test_variants_are_trained_once_from_shared_labels(workshop, monkeypatch):
     found = attention.run(workshop)
     assert sum(row["cells"] for row in found.rows) > 1000
     assert (workshop.folder / "figure-5.png").stat().st_size > 10_000
+
+
+def test_presets_differ_in_the_variant_and_not_in_the_model(workshop):
+    own = open_checkpoint(builtin_model())
+    paper, released = (presets.variant(own, name) for name in ("paper", "released"))
+    assert paper == own.qzoom
+    assert released.roi_positions == "sequential"
+    assert released.coarse_max_tokens == own.qzoom.coarse_max_tokens
+    assert (released.tau_gate, released.split_layer) == (own.qzoom.tau_gate, own.qzoom.split_layer)
+    found = presets.run(workshop)
+    names = [row[""] for row in found.rows]
+    assert names[:2] == ["paper", "released"]
+    assert "roi_positions: sequential" in names
+    assert found.rows[0]["less paper"] == "-"
 
 
 def test_a_gate_that_knows_is_above_one_that_guesses():
