@@ -51,6 +51,12 @@ HeadsOption = Annotated[
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
 DTypeOption = Annotated[DTypeName, typer.Option(help="Type of frozen parameters.")]
 ThreadsOption = Annotated[int, typer.Option(min=1, max=256, help="CPU threads of a worker.")]
+WorkersOption = Annotated[
+    int, typer.Option("--num-workers", min=1, max=4096, help="Processes; more than one need Ray.")
+]
+CpusOption = Annotated[
+    int, typer.Option("--num-cpus", min=1, max=256, help="CPU cores of each Ray worker.")
+]
 DEFAULT_RECIPE = "built-in-stages"
 
 
@@ -72,6 +78,8 @@ def rpn(
     device: DeviceOption = "cpu",
     dtype: DTypeOption = DTypeName.FLOAT32,
     threads: ThreadsOption = 1,
+    num_workers: WorkersOption = 1,
+    num_cpus: CpusOption = 1,
 ) -> None:
     """Record where the model looks while it answers: labels of the RPN (Eq. 10-12)."""
     from training.labels.jobs import RegionLabelJob
@@ -95,7 +103,9 @@ def rpn(
             heads=chosen,
             use_answers=answers,
             machine=machine,
-        )
+        ),
+        num_workers,
+        num_cpus,
     )
 
 
@@ -109,6 +119,8 @@ def gate(
     device: DeviceOption = "cpu",
     dtype: DTypeOption = DTypeName.FLOAT32,
     threads: ThreadsOption = 1,
+    num_workers: WorkersOption = 1,
+    num_cpus: CpusOption = 1,
 ) -> None:
     """Answer along a rising trajectory of resolutions: labels of the gate (III-B)."""
     from training.labels.gate import choose_trajectories, read_trajectories
@@ -118,7 +130,8 @@ def gate(
 
     plan = load_stage_recipe(recipe, changes or ())
     machine = _machine(device, dtype, threads)
-    run_job(GateLabelJob(model=model, data=data, out=folder, recipe=plan, machine=machine))
+    job = GateLabelJob(model=model, data=data, out=folder, recipe=plan, machine=machine)
+    run_job(job, num_workers, num_cpus)
     found = list(read_trajectories(LabelFolder.open(folder)))
     table = Table("visual tokens", *map(str, plan.gate_labels.budgets), title="right answers")
     shares = [sum(t.right[i] for t in found) / len(found) for i in range(len(found[0].right))]
@@ -144,6 +157,8 @@ def hard_samples(
     device: DeviceOption = "cpu",
     dtype: DTypeOption = DTypeName.FLOAT32,
     threads: ThreadsOption = 1,
+    num_workers: WorkersOption = 1,
+    num_cpus: CpusOption = 1,
 ) -> None:
     """Answer with and without a crop; what only the crop breaks is for Post-SFT (III-D)."""
     from training.labels.hard import read_comparisons
@@ -160,7 +175,9 @@ def hard_samples(
             judge_url=judge_url,
             judge_model=judge_model,
             machine=_machine(device, dtype, threads),
-        )
+        ),
+        num_workers,
+        num_cpus,
     )
     found = list(read_comparisons(LabelFolder.open(folder)))
     table = Table("", "right with crop", "wrong with crop", title=f"{len(found)} questions")
@@ -264,13 +281,20 @@ def show(
     out.print(f"wrote {picture}", highlight=False)
 
 
-def run_job(job: "LabelJob") -> None:
-    """Make labels with a progress bar."""
+def run_job(job: "LabelJob", num_workers: int, num_cpus: int) -> None:
+    """Make labels with a progress bar; several workers are Ray's."""
     from training.labels.jobs import run_here
 
+    if num_workers == 1:
+        made = run_here(job)
+    else:
+        from deploy.ray_training import Workers, label_with_ray
+
+        num_gpus = int(job.machine.device.startswith("cuda"))
+        made = label_with_ray(job, Workers(num_workers, num_cpus, num_gpus))
     with _progress() as bar:
         task = bar.add_task("labelling", total=None)
-        for done, total in run_here(job):
+        for done, total in made:
             bar.update(task, completed=done, total=total)
     out.print(f"labels in {job.out}", highlight=False)
 

@@ -10,19 +10,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from cli.console import err, out
 from cli.label import (
     DEFAULT_RECIPE,
+    CpusOption,
     DeviceOption,
     DTypeName,
     DTypeOption,
     RecipeOption,
     SetOption,
     ThreadsOption,
+    WorkersOption,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from training.stages.loop import Progress as Step
-    from training.stages.run import StageRun
+    from training.stages.run import StageRun, Train
 
 ModelArg = Annotated[Path, typer.Argument(help="Checkpoint folder of the base model.")]
 LabelsArg = Annotated[list[Path], typer.Argument(help="Label folders, then the run's folder.")]
@@ -45,6 +45,8 @@ def rpn(
     device: DeviceOption = "cpu",
     dtype: DTypeOption = DTypeName.FLOAT32,
     threads: ThreadsOption = 1,
+    num_workers: WorkersOption = 1,
+    num_cpus: CpusOption = 1,
 ) -> None:
     """Train the region proposal network on labels of `qzoom label rpn`: MODEL LABELS... RUN."""
     from training.labels.jobs import Machine
@@ -62,8 +64,8 @@ def rpn(
         machine=Machine(device=device, dtype=dtype.value, threads=threads),
         continue_rpn=continue_rpn,
     )
-    pprint(run.recipe.rpn, console=err)
-    _show(run, train_rpn)
+    pprint(run.recipe, console=err)
+    _start(run, train_rpn, num_workers, num_cpus)
 
 
 def gate(
@@ -76,6 +78,8 @@ def gate(
     device: DeviceOption = "cpu",
     dtype: DTypeOption = DTypeName.FLOAT32,
     threads: ThreadsOption = 1,
+    num_workers: WorkersOption = 1,
+    num_cpus: CpusOption = 1,
 ) -> None:
     """Train the gate on labels of `qzoom label gate`: MODEL LABELS... RUN."""
     from training.labels.jobs import Machine
@@ -92,8 +96,8 @@ def gate(
         data=data,
         machine=Machine(device=device, dtype=dtype.value, threads=threads),
     )
-    pprint(run.recipe.gate, console=err)
-    _show(run, train_gate)
+    pprint(run.recipe, console=err)
+    _start(run, train_gate, num_workers, num_cpus)
 
 
 def post_sft(
@@ -106,6 +110,8 @@ def post_sft(
     device: DeviceOption = "cpu",
     dtype: DTypeOption = DTypeName.FLOAT32,
     threads: ThreadsOption = 1,
+    num_workers: WorkersOption = 1,
+    num_cpus: CpusOption = 1,
 ) -> None:
     """Fine-tune the language model on hard samples, RoI in place: MODEL LABELS... RUN."""
     from training.labels.jobs import Machine
@@ -122,8 +128,8 @@ def post_sft(
         data=data,
         machine=Machine(device=device, dtype=dtype.value, threads=threads),
     )
-    pprint(run.recipe.post_sft, console=err)
-    _show(run, train_post_sft)
+    pprint(run.recipe, console=err)
+    _start(run, train_post_sft, num_workers, num_cpus)
 
 
 def _split(folders: list[Path]) -> list[Path]:
@@ -132,7 +138,18 @@ def _split(folders: list[Path]) -> list[Path]:
     return folders
 
 
-def _show(run: "StageRun", train: "Callable[[StageRun, Callable[[Step], None]], None]") -> None:
+def _start(run: "StageRun", train: "Train", num_workers: int, num_cpus: int) -> None:
+    if num_workers == 1:
+        _show(run, train)
+    else:
+        from deploy.ray_training import Workers, train_with_ray
+
+        num_gpus = int(run.machine.device.startswith("cuda"))
+        train_with_ray(run, train, Workers(num_workers, num_cpus, num_gpus))
+    out.print(f"{run.out / 'part'}; put together with: qzoom convert MODEL TARGET --with {run.out}")
+
+
+def _show(run: "StageRun", train: "Train") -> None:
     columns = ("loss {task.fields[loss]:.4f}", "{task.fields[rate]:.1f}/s", "{task.fields[eta]}")
     with Progress(
         BarColumn(), MofNCompleteColumn(), *(TextColumn(c) for c in columns), console=err
@@ -151,4 +168,3 @@ def _show(run: "StageRun", train: "Callable[[StageRun, Callable[[Step], None]], 
             )
 
         train(run, on_step)
-    out.print(f"{run.out / 'part'}; put together with: qzoom convert MODEL TARGET --with {run.out}")

@@ -66,6 +66,11 @@ class LabelJob(Protocol):
         """Label folder."""
         ...
 
+    @property
+    def machine(self) -> Machine:
+        """Where to compute."""
+        ...
+
     def describe(self) -> dict[str, Any]:
         """What was asked for; equal descriptions make equal labels."""
         ...

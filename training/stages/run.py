@@ -1,12 +1,16 @@
 """Run a stage from its folders: checks first, then training, then the part that it leaves."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
+
+from torch import Tensor
 
 from qzoom.model.loading import Checkpoint
 from training.labels.jobs import Machine
+from training.labels.shards import write_whole
 from training.stages.branches import GateBranch, RpnBranch
 from training.stages.gate import GateTask, read_gate_data
 from training.stages.loop import Progress, train
@@ -16,8 +20,17 @@ from training.stages.recipe import StageRecipe
 from training.stages.rpn import RpnTask, read_rpn_data
 from training.stages.setup import open_for_stage
 from training.stages.states import FrozenLower
+from training.stages.workers import Workers
 
 OnStep = Callable[[Progress], None]
+
+
+class Train(Protocol):
+    """One of the stages below."""
+
+    def __call__(self, run: "StageRun", on_step: OnStep = ...) -> None:
+        """Train it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,12 +79,7 @@ def train_rpn(run: StageRun, on_step: OnStep = lambda _: None) -> None:
     about |= {"rules": rules.to_dict(), "continue_rpn": run.continue_rpn}
     train(task, plan, run.out, about=about, device=device, resume=run.resume, on_step=on_step)
     finished = dataclasses.replace(checkpoint.qzoom, has_rpn=True)
-    write_part(
-        run.out / "part",
-        task.name,
-        dataclasses.replace(checkpoint, qzoom=finished),
-        task.parameters,
-    )
+    _finish(run, task.name, dataclasses.replace(checkpoint, qzoom=finished), task.parameters)
 
 
 def train_gate(run: StageRun, on_step: OnStep = lambda _: None) -> None:
@@ -93,12 +101,7 @@ def train_gate(run: StageRun, on_step: OnStep = lambda _: None) -> None:
     about |= {"gate_labels": settings.model_dump()}
     train(task, plan, run.out, about=about, device=device, resume=run.resume, on_step=on_step)
     finished = dataclasses.replace(checkpoint.qzoom, has_gate=True)
-    write_part(
-        run.out / "part",
-        task.name,
-        dataclasses.replace(checkpoint, qzoom=finished),
-        task.parameters,
-    )
+    _finish(run, task.name, dataclasses.replace(checkpoint, qzoom=finished), task.parameters)
 
 
 def train_post_sft(run: StageRun, on_step: OnStep = lambda _: None) -> None:
@@ -113,10 +116,22 @@ def train_post_sft(run: StageRun, on_step: OnStep = lambda _: None) -> None:
     samples, about = read_hard_samples(run.labels, checkpoint, plan, run.data)
     task = PostSftTask(checkpoint, samples, plan, suffix=recipe.suffix, device=device, dtype=dtype)
     train(task, plan, run.out, about=about, device=device, resume=run.resume, on_step=on_step)
-    write_part(run.out / "part", task.name, checkpoint, task.parameters)
+    _finish(run, task.name, checkpoint, task.parameters)
 
 
 def without_branches(checkpoint: Checkpoint) -> Checkpoint:
     """The same base with neither gate nor RPN."""
     qzoom = dataclasses.replace(checkpoint.qzoom, has_gate=False, has_rpn=False)
     return dataclasses.replace(checkpoint, qzoom=qzoom)
+
+
+def _finish(
+    run: StageRun, stage: str, checkpoint: Checkpoint, tensors: Mapping[str, Tensor]
+) -> None:
+    """Leave the part and the recipe that made it."""
+    workers = Workers()
+    if workers.is_first:
+        write_part(run.out / "part", stage, checkpoint, tensors)
+        recipe = run.recipe.model_dump_json(indent=2)
+        write_whole(run.out / "part" / "recipe.json", recipe.encode() + b"\n")
+    workers.wait()

@@ -16,6 +16,9 @@ class Workers:
 
     def __init__(self) -> None:
         self._is_many = distributed.is_available() and distributed.is_initialized()
+        # NCCL sums tensors on GPUs only.
+        is_nccl = self._is_many and distributed.get_backend() == "nccl"
+        self._device = torch.device("cuda" if is_nccl else "cpu")
         self.rank = distributed.get_rank() if self._is_many else 0
         self.count = distributed.get_world_size() if self._is_many else 1
 
@@ -32,7 +35,7 @@ class Workers:
         """Sum of values over all workers."""
         if not self._is_many:
             return values
-        summed = torch.tensor(values, dtype=torch.float64)
+        summed = torch.tensor(values, dtype=torch.float64, device=self._device)
         distributed.all_reduce(summed)
         return tuple(summed.tolist())
 
