@@ -34,6 +34,7 @@ _EXTRAS = {
     "faker": "train",
     "yaml": "train",
     "matplotlib": "train",
+    "pyarrow": "evaluate",
 }
 """Which extra of the package brings a module that may be absent."""
 

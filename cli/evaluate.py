@@ -29,6 +29,9 @@ app.command("pareto")(pareto.pareto)
 app.command("ablation")(ablation.ablation)
 
 
+BUILTIN_QUESTIONS = 600
+
+
 @app.callback()
 def evaluate(
     ctx: typer.Context,
@@ -50,7 +53,10 @@ def evaluate(
         Path | None, typer.Option(help="Folder of the pictures; the data set's if not given.")
     ] = None,
     metric: Annotated[str, typer.Option(help="What counts as right.")] = "exact_match",
-    questions: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many.")] = 600,
+    questions: Annotated[
+        int | None,
+        typer.Option(min=1, max=1_000_000, help="How many; all, of the built-in pictures 600."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, max=1 << 19, help="Of the built-in pictures.")] = 0,
     modes: Annotated[
         str, typer.Option(help="Of base, auto, zoom, oracle; separated by commas.")
@@ -96,11 +102,10 @@ def evaluate(
     if url is not None and model is not None:
         raise Failure("--url and --model exclude each other: a server has its own model")
     from evaluation.answerers.remote import GatewayAnswerer
-    from evaluation.dataset import open_dataset
     from evaluation.results import Run
     from evaluation.run import evaluate_all
     from evaluation.summary import summarize
-    from evaluation.tasks.registry import TASKS, open_task
+    from evaluation.tasks.registry import TASKS
 
     if task == "list":
         for name, known in TASKS.items():
@@ -109,13 +114,7 @@ def evaluate(
 
     if data.partition("?")[0] == "builtin:test" and "seed=" not in data:
         data = f"{data}{'&' if '?' in data else '?'}seed={seed}"
-    chosen: Task | None = None
-    if task is not None:
-        chosen, asked = open_task(task, questions)
-    else:
-        asked = open_dataset(
-            data, questions=questions, metric_name=metric, split=split, image_root=images
-        )
+    chosen, asked = _open(task, data, questions, metric, split, images)
     planned = _modes(modes, budgets, full_tokens, url is not None or asked.limits is not None)
     with ExitStack() as held:
         answerer: Answerer
@@ -142,6 +141,22 @@ def evaluate(
     _show(run, summaries, asked)
     if save is not None:
         _save(run, summaries, save)
+
+
+def _open(
+    task: str | None, data: str, questions: int | None, metric: str, split: str, images: Path | None
+) -> "tuple[Task | None, DataSet]":
+    from evaluation.dataset import open_dataset
+    from evaluation.tasks.registry import open_task
+
+    if task is not None:
+        return open_task(task, questions)
+    if questions is None and data.startswith("builtin:"):
+        questions = BUILTIN_QUESTIONS
+    opened = open_dataset(
+        data, questions=questions, metric_name=metric, split=split, image_root=images
+    )
+    return None, opened
 
 
 def _at_published(planned: "list[Mode]", task: "Task | None", answerer: "Answerer") -> "list[Mode]":

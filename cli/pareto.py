@@ -28,6 +28,10 @@ def pareto(
     panels = {domain: curves(found, domain) for domain in domains(found)}
     if "base" not in panels["all"]:
         raise Failure(f"{run} has no base; evaluate with --modes base,auto and several --budgets")
+    if all(result.cpu_s is None for result in found.results):
+        err.print(
+            "this run has no CPU times, as through a gateway; no speed-up can be told from it"
+        )
     for domain, kinds in panels.items():
         for kind in kinds:
             compared = speed_up(found, kind=kind, domain=domain, tolerance=tolerance)

@@ -58,7 +58,7 @@ def bootstrap_mean(values: Sequence[float], *, resamples: int = 1000, seed: int 
     if not values:
         raise ValueError("no values to take the mean of")
     data = np.asarray(values, dtype=np.float64)
-    picks = np.random.default_rng(seed).integers(0, len(data), size=(resamples, len(data)))
-    means = data[picks].mean(axis=1)
+    rng = np.random.default_rng(seed)
+    means = np.array([data[rng.integers(0, len(data), len(data))].mean() for _ in range(resamples)])
     low, high = np.quantile(means, (0.025, 0.975))
     return Mean(float(data.mean()), float(low), float(high), len(data))
