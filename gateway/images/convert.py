@@ -16,7 +16,7 @@ from gateway.images.protocol import CHANNELS, Job, Outcome, Reply
 # Our limit is tighter, and was checked on the header.
 Image.MAX_IMAGE_PIXELS = None
 
-STRIP_PIXELS = 1 << 20
+STRIP_PIXELS = 1 << 18
 _WHITE = (255, 255, 255)
 _DEEP_MODES = {"I", "I;16", "I;16L", "I;16B", "I;16N"}
 _UNKNOWN_MODES = {"F", "LAB", "HSV"}

@@ -113,6 +113,7 @@ def test_failures_are_one_line_with_exit_code_2(server, picture, tmp_path):
         (["ask", str(picture), " ", "--url", server.url], "asks nothing"),
         (["ask", str(picture), "?", "--model", str(tmp_path / "absent")], "absent"),
         (["ask", str(picture), "refuse", "--url", server.url], "too much to do"),
+        (["serve", "--remote-images", "https://a.example/"], "is no host"),
     ):
         done = invoke(*args)
         assert done.exit_code == 2, (args, done.output)

@@ -190,6 +190,20 @@ async def test_the_real_resolver_finds_names_and_says_nothing_of_others():
     resolver.close()
 
 
+async def test_search_domains_are_kept_out(monkeypatch):
+    asked = []
+
+    def getaddrinfo(host, *_args, **_options):
+        asked.append(host)
+        raise OSError("no such name")
+
+    monkeypatch.setattr("gateway.fetch.resolver.socket.getaddrinfo", getaddrinfo)
+    resolver = SystemResolver()
+    assert await resolver("pictures.example") == []
+    assert asked == ["pictures.example."]
+    resolver.close()
+
+
 async def test_a_list_holds_for_every_hop(net):
     await net.serve(redirect("https://elsewhere.example/"))
     await net.serve(answer(), host="elsewhere.example", address="1.1.1.1")
