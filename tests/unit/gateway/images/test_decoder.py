@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gateway.images.limits import ImageLimits
 from qzoom.errors import DeadlineExceeded, Overloaded, UnsupportedMedia
 
 
@@ -91,7 +90,7 @@ async def test_a_request_that_is_cancelled_frees_its_places(make_decoder, reques
 
 
 async def test_an_abandoned_failure_is_not_reported(make_decoder, request_of, caplog):
-    decoder = make_decoder(ImageLimits(decode_timeout_s=2), num_processes=1)
+    decoder = make_decoder(num_processes=1)
     broken = png((4000, 4000))[:-200]
     with pytest.raises(DeadlineExceeded):
         await decoder.decode(request_of(broken, deadline_s=0.001))
