@@ -24,7 +24,7 @@ from qzoom.model.prefill import PrefillGate, PrefillInput
 from qzoom.model.rpn import RegionProposer, RpnInput
 from tests.unit.training.conftest import FAMILIES
 from training.labels.gate import read_trajectories
-from training.labels.jobs import GateLabelJob, RegionLabelJob, run_here
+from training.labels.jobs import GateLabelJob, Machine, RegionLabelJob, run_here
 from training.labels.rpn import read_samples
 from training.labels.shards import LabelFolder, group_pictures
 from training.stages.branches import GateBranch, RpnBranch
@@ -302,3 +302,13 @@ def test_rpn_and_gate_go_into_one_model(checkpoints, labels, data, tmp_path):
     other = open_checkpoint(checkpoints["qwen3_vl"])
     with pytest.raises(InvalidRequest, match="base_revision"):
         merge(other, [tmp_path / "rpn"], tmp_path / "wrong")
+
+
+def test_bfloat16_follows_the_same_curve(checkpoints, labels, tmp_path):
+    train_rpn(run_of(checkpoints, labels, "qwen3_vl", tmp_path / "a"))
+    machine = Machine(dtype="bfloat16")
+    run = run_of(checkpoints, labels, "qwen3_vl", tmp_path / "b", "rpn.bf16=true", machine=machine)
+    train_rpn(run)
+    np.testing.assert_allclose(losses(tmp_path / "b"), losses(tmp_path / "a"), rtol=0.05)
+    for _, tensor in read_pieces(tmp_path / "b" / "part" / "tensors"):
+        assert tensor.dtype == torch.float32
