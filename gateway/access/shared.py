@@ -89,12 +89,16 @@ class SharedState:
                 await asyncio.wait_for(self._guard.lost.wait(), POLL_S)
 
     async def _look(self) -> None:
-        known = self._configuration.version
-        self._take(await self._guard.probe(lambda store: store.configuration(known)))
+        known = self._configuration
+        found = await self._guard.probe(lambda store: store.configuration(known.version))
+        if found is not None and not found.version and known.version:
+            # It has lost everything, as a Redis does that starts without its log.
+            await self._guard.probe(lambda store: store.restore(known))
+        self._take(found)
 
     def _take(self, found: Configuration | None) -> None:
         self.was_read = True
-        # A store without a version has lost its data: what is known is better than nothing.
+        # A store without a version knows nothing, or has lost it.
         if found is None or not found.version:
             return
         self._configuration = found

@@ -51,6 +51,10 @@ class Store(Protocol):
         """Return keys and settings; None if they are as in the version that is known."""
         ...
 
+    async def restore(self, known: Configuration) -> None:
+        """Write keys and settings back where everything was lost; else change nothing."""
+        ...
+
     async def add_key(self, record: KeyRecord) -> None:
         """Keep a new key.
 

@@ -38,7 +38,7 @@ MAX_CONNECTIONS = 32
 READY_CONNECTIONS = 4
 """Opened before anybody waits for one."""
 
-SCRIPTS = ("admit", "claim", "hold", "keep", "release", "revoke", "settle", "write")
+SCRIPTS = ("admit", "claim", "hold", "keep", "release", "restore", "revoke", "settle", "write")
 CONNECT_TIMEOUT_S = 2.0
 CALL_TIMEOUT_S = 2.0
 """For whoever has time, such as the command line; a gateway waits far less (`gateway.access`)."""
@@ -111,6 +111,15 @@ class RedisStore:
             read_all(records),
             {_text(name): _text(value) for name, value in settings.items()},
         )
+
+    async def restore(self, known: Configuration) -> None:
+        """Write keys and settings back where everything was lost; else change nothing."""
+        values = [_version(), str(len(known.keys))]
+        for record in known.keys.values():
+            values += [record.id, write(record)]
+        for name, value in known.settings.items():
+            values += [name, value]
+        await self._run("restore", ["keys", "settings", "version"], values)
 
     async def add_key(self, record: KeyRecord) -> None:
         """Keep a new key.

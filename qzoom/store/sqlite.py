@@ -87,6 +87,19 @@ class SqliteStore:
 
         return await self._run(read)
 
+    async def restore(self, known: Configuration) -> None:
+        """Write keys and settings back where everything was lost; else change nothing."""
+
+        def write(db: sqlite3.Connection) -> None:
+            if db.execute("SELECT 1 FROM meta WHERE name = 'version'").fetchone():
+                return
+            records = [(record.id, write_record(record)) for record in known.keys.values()]
+            db.executemany("INSERT INTO keys VALUES (?, ?)", records)
+            db.executemany("INSERT INTO settings VALUES (?, ?)", list(known.settings.items()))
+            _changed(db)
+
+        await self._run(write)
+
     async def add_key(self, record: KeyRecord) -> None:
         """Keep a new key.
 

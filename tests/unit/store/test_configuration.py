@@ -100,3 +100,19 @@ async def test_many_writers_lose_nothing(make_store):
     assert set(configuration.keys) == {record.id for record in records}
     for opened in stores:
         await opened.close()
+
+
+async def test_a_store_that_lost_everything_gets_it_back_and_no_other(store):
+    _, lost = new_key("acme", "lost", 1.5e9)
+    _, later = new_key("acme", "later", 1.5e9)
+    known = Configuration("v", {lost.id: lost}, {"tau_gate": "0.5", "limits.concurrency": "3"})
+
+    await store.restore(known)
+    await store.add_key(later)
+    await store.put_setting("tau_gate", "0.25")
+    await store.restore(known)
+
+    found = await store.configuration("")
+    assert found.keys == {lost.id: lost, later.id: later}
+    assert found.settings == {"tau_gate": "0.25", "limits.concurrency": "3"}
+    assert (await store.revoke_key(lost.id, 1.6e9)).revoked == 1.6e9

@@ -193,6 +193,14 @@ async def test_an_empty_redis_takes_no_key_away(make_system, own_redis, eventual
     await eventually(lambda: _state(system) == "degraded")
     own_redis.start()
     await eventually(lambda: _state(system) == "ok")
-
     assert (await system.access.identify(headers)).tenant == "acme"
+
+    # The gateway has written back what it knew, so that the key can be revoked.
+    async with asyncio.timeout(10):
+        while not (await store.configuration("")):
+            await asyncio.sleep(0.05)
+    await store.revoke_key(record.id, time.time())
+    await eventually(lambda: system.access._shared.key(record.id).revoked is not None)
+    with pytest.raises(Unauthenticated):
+        await system.access.identify(headers)
     await store.close()
