@@ -7,6 +7,7 @@ cluster at RAY_ADDRESS, or this machine alone.
 import dataclasses
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -18,6 +19,7 @@ from qzoom.errors import InvalidRequest, Unavailable
 from training.labels.jobs import LabelJob
 from training.labels.shards import LabelFolder
 from training.stages.run import StageRun, Train
+from training.stages.setup import base_revision, open_for_stage
 
 _FAILURES = 3
 """How often Ray Train starts a run again from its last checkpoint."""
@@ -41,7 +43,8 @@ class Workers:
 class _ShardMaker:
     """A Ray Data actor: loads the model once, then makes shards."""
 
-    def __init__(self, job: LabelJob, description: dict[str, Any]) -> None:
+    def __init__(self, job: LabelJob, description: dict[str, Any], place: str) -> None:
+        os.chdir(place)  # relative paths mean what they mean to the user
         self._folder = LabelFolder(job.out, description)
         self._make = job.worker()
 
@@ -73,7 +76,7 @@ def label_with_ray(job: LabelJob, workers: Workers) -> Iterator[tuple[int, int]]
         )
         made = rows.map(
             _ShardMaker,  # type: ignore[arg-type]
-            fn_constructor_args=(job, dict(folder.job)),
+            fn_constructor_args=(job, dict(folder.job), str(Path.cwd())),
             concurrency=min(workers.count, len(missing)),
             num_cpus=workers.num_cpus,
             num_gpus=workers.num_gpus,
@@ -88,17 +91,22 @@ def train_with_ray(run: StageRun, train: Train, workers: Workers) -> None:
     A worker that dies takes the others with it; Ray starts them again from the last checkpoint.
 
     Raises:
-        InvalidRequest: If the run's folder holds a run and `resume` was not asked for.
-        Unavailable: If the cluster has not the resources.
+        InvalidRequest: If model, recipe and labels do not fit, or the run's folder holds a run and
+            `resume` was not asked for.
+        Unavailable: If the cluster has not the resources, or training failed time and again.
     """
-    if not run.resume and list(run.out.glob("step-????????")):
-        raise InvalidRequest(f"{run.out} holds a run; --resume goes on with it")
+    _check(run)
     if workers.num_gpus:
         run = dataclasses.replace(run, machine=dataclasses.replace(run.machine, device="cuda"))
-    resumed = dataclasses.replace(run, resume=True, out=run.out.absolute())
+    resumed, place = dataclasses.replace(run, resume=True), str(Path.cwd())
+
+    def work() -> None:
+        os.chdir(place)
+        train(resumed)
+
     with _Cluster(workers):
         trainer = TorchTrainer(
-            lambda: train(resumed),
+            work,
             scaling_config=ray_train.ScalingConfig(
                 num_workers=workers.count,
                 use_gpu=workers.num_gpus > 0,
@@ -110,7 +118,24 @@ def train_with_ray(run: StageRun, train: Train, workers: Workers) -> None:
                 failure_config=ray_train.FailureConfig(max_failures=_FAILURES),
             ),
         )
-        trainer.fit()
+        try:
+            trainer.fit()
+        except ray_train.TrainingFailedError as error:
+            last = str(error).strip().splitlines()[-1]
+            raise Unavailable(f"training failed on a worker: {last}") from error
+
+
+def _check(run: StageRun) -> None:
+    """Refuse here what every worker would refuse, in one line."""
+    if not run.resume and list(run.out.glob("step-????????")):
+        raise InvalidRequest(f"{run.out} holds a run; --resume goes on with it")
+    revision = base_revision(open_for_stage(run.model, run.recipe))
+    for path in run.labels:
+        found = LabelFolder.open(path).job["base_revision"]
+        if found != revision:
+            raise InvalidRequest(
+                f"base_revision is {found!r} in {path}, but {revision!r} in {run.model}"
+            )
 
 
 class _Cluster:
