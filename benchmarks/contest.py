@@ -46,6 +46,8 @@ class LoadPlan:
         checked: Answers that are compared with the answers of an idle server.
         seed: Of the arrivals.
         vllm_python: Interpreter of an environment with vLLM; None leaves vLLM out.
+        rivals: Which of them take part.
+        settings: How many settings of each rival are tried; one trusts the first.
     """
 
     rates: tuple[float, ...] = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
@@ -58,6 +60,8 @@ class LoadPlan:
     checked: int = 8
     seed: int = 0
     vllm_python: Path | None = None
+    rivals: tuple[str, ...] = (GENERATE, INPROCESS, VLLM)
+    settings: int = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +93,14 @@ def contenders(model: Path, plan: LoadPlan, say: Say) -> Iterator[list[Contender
     """
     with ExitStack() as stack:
         found = []
-        for name, module, settings in rivals(model, plan):
-            setting = choose(name, module, settings, plan, say)
+        for name, module, all_settings in rivals(model, plan):
+            if name not in plan.rivals:
+                continue
+            settings = dict(list(all_settings.items())[: plan.settings])
+            setting = next(iter(settings))
+            if len(settings) > 1:
+                setting = choose(name, module, settings, plan, say)
+            say(f"starting {name}")
             server = stack.enter_context(ServerProcess(name, module, settings[setting]))
             found.append(Contender(server.endpoint, "rest", setting))
         say("starting qzoom")

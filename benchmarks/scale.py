@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from benchmarks.capacity import Assumptions, capacity_rows, gpu_seconds, network_bytes
 from benchmarks.closed import run_closed
 from benchmarks.contest import OURS, Say
 from benchmarks.measure import cost_of
@@ -256,6 +257,7 @@ def _report(
                     ("beside the stages", "", f"{1e3 * queues.overhead_s:.2f}"),
                 ),
             ),
+            capacity_rows(Assumptions()),
         ],
         figures={
             "real_and_simulated_per_s": {str(n): pair for n, pair in found.items()},
@@ -263,6 +265,11 @@ def _report(
             "second_replica_of_one_per_s": alone,
             "stage_cpu_s": {stage: asdict(cost) for stage, cost in queues.costs.items()},
             "overhead_cpu_s": queues.overhead_s,
+            "capacity_7b": {
+                "assumptions": asdict(Assumptions()),
+                "gpu_s_a_request": gpu_seconds(Assumptions()),
+                "network_bytes_a_request": network_bytes(Assumptions()),
+            },
         },
         plot=Plot(
             kind="lines",

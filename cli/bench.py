@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli import bench_all, bench_service
-from cli.bench_output import finish
-from cli.console import err
+from cli.bench_output import finish, progress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,8 +56,8 @@ def stages(
     from qzoom.builtin import builtin_model
 
     load = StagesLoad(rounds=rounds, batch=batch, full_tokens=full_tokens, threads=threads)
-    with err.status("measuring") as status:
-        report = run(model or builtin_model(), _picture(), QUESTION, load, status.update)
+    with progress() as say:
+        report = run(model or builtin_model(), _picture(), QUESTION, load, say)
     finish(report, folder)
 
 
@@ -67,8 +66,8 @@ def method(rounds: Rounds = 15, threads: Threads = 1, folder: Out = None) -> Non
     """Compare direct and zoom with transformers' plain model in one process."""
     from benchmarks.method import MethodLoad, run
 
-    with err.status("measuring") as status:
-        report = run(MethodLoad(rounds=rounds, threads=threads), status.update)
+    with progress() as say:
+        report = run(MethodLoad(rounds=rounds, threads=threads), say)
     finish(report, folder)
 
 
@@ -95,8 +94,8 @@ def decode(
         device=device,
         dtype=dtype,
     )
-    with err.status("measuring") as status:
-        report = run(model or builtin_model(), _picture(), QUESTION, load, status.update)
+    with progress() as say:
+        report = run(model or builtin_model(), _picture(), QUESTION, load, say)
     finish(report, folder)
 
 
@@ -126,6 +125,6 @@ def overload(
     extra = {"stream": False}
     bodies = [chat_body(i.image, i.question, model=model, extra=extra) for i in items]
     load = OverloadLoad(url.rstrip("/"), times=times, seconds=seconds, rounds=rounds)
-    with err.status("measuring") as status:
-        report = run(load, bodies, status.update)
+    with progress() as say:
+        report = run(load, bodies, say)
     finish(report, folder)

@@ -2,6 +2,8 @@
 
 import shlex
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,24 @@ from cli.console import err, out
 
 if TYPE_CHECKING:
     from benchmarks.report import Report, Rows, Target
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str], None]]:
+    """Show what is being measured: a spinner on a terminal, lines elsewhere."""
+    if err.is_terminal:
+        with err.status("measuring") as status:
+            yield status.update
+        return
+    shown: list[str] = []
+
+    def say(what: str) -> None:
+        # Rounds repeat what was said before.
+        if what not in shown:
+            shown.append(what)
+            err.print(f"[dim]{what}[/]", highlight=False)
+
+    yield say
 
 
 def finish(report: "Report", folder: Path | None) -> None:

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from cli.bench_output import finish
-from cli.console import Failure, err
+from cli.bench_output import finish, progress
+from cli.console import Failure
 
 Out = Annotated[Path | None, typer.Option("--out", help="Folder for JSON and plot.")]
 Model = Annotated[
@@ -32,6 +32,10 @@ def load(
     vllm_python: Annotated[
         Path | None, typer.Option(help="Interpreter of an environment with vLLM.")
     ] = None,
+    rivals: Annotated[
+        str, typer.Option(help="Who takes part beside us, with commas between.")
+    ] = "generate,in-process,vLLM",
+    settings: Annotated[int, typer.Option(min=1, max=3, help="Tried of each rival.")] = 3,
     name: Annotated[str, typer.Option(help="Of the result's files.")] = "load",
     folder: Out = None,
 ) -> None:
@@ -48,13 +52,15 @@ def load(
         per_picture=per_picture,
         threads=threads,
         vllm_python=vllm_python,
+        rivals=tuple(rivals.split(",")),
+        settings=settings,
     )
-    with err.status("starting") as status:
+    with progress() as say:
         if url is None:
-            report = run(model or builtin_model(), plan, status.update, name)
+            report = run(model or builtin_model(), plan, say, name)
         else:
             theirs = Contender(Endpoint(url, url.rstrip("/"), model_name), "rest", "")
-            report = run_against([theirs], replace(plan, methods=({},)), status.update)
+            report = run_against([theirs], replace(plan, methods=({},)), say)
     finish(report, folder)
     for server, figures in report.figures.items():
         if not any(rate["answers_per_s"] for rate in figures.get("rates", [{"answers_per_s": 1}])):
@@ -80,8 +86,8 @@ def pipe(
     """Five stages that compute nothing: what Ray Serve itself costs, by profile."""
     from benchmarks.pipe import PipeLoad, run
 
-    with err.status("starting") as status:
-        report = run(PipeLoad(rounds=rounds, seconds=seconds), status.update)
+    with progress() as say:
+        report = run(PipeLoad(rounds=rounds, seconds=seconds), say)
     finish(report, folder)
 
 
@@ -92,8 +98,8 @@ def handoff(
     """State from gate to llm through the object store, against a copy of as many bytes."""
     from benchmarks.handoff import HandoffLoad, run
 
-    with err.status("starting") as status:
-        report = run(HandoffLoad(rounds=rounds), status.update)
+    with progress() as say:
+        report = run(HandoffLoad(rounds=rounds), say)
     finish(report, folder)
 
 
@@ -106,8 +112,8 @@ def reuse(
     from benchmarks.reuse import ReuseLoad, run
     from qzoom.builtin import builtin_model
 
-    with err.status("starting") as status:
-        report = run(model or builtin_model(), ReuseLoad(pictures=pictures), status.update)
+    with progress() as say:
+        report = run(model or builtin_model(), ReuseLoad(pictures=pictures), say)
     finish(report, folder)
 
 
@@ -122,8 +128,8 @@ def memory(
     from qzoom.builtin import builtin_model
 
     plan = MemoryLoad(requests=requests, warm=min(100, requests // 4), clients=clients)
-    with err.status("starting") as status:
-        report = run(model or builtin_model(), plan, status.update)
+    with progress() as say:
+        report = run(model or builtin_model(), plan, say)
     finish(report, folder)
 
 
@@ -139,6 +145,6 @@ def scale(
     from qzoom.builtin import builtin_model
 
     plan = ScaleLoad(requests=requests, clients=clients, rounds=rounds)
-    with err.status("starting") as status:
-        report = run(model or builtin_model(), plan, status.update)
+    with progress() as say:
+        report = run(model or builtin_model(), plan, say)
     finish(report, folder)
