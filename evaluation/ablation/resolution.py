@@ -5,14 +5,15 @@ from evaluation.ablation.workshop import Workshop
 from evaluation.modes import Mode, doubling_budgets
 from qzoom.model.loading import open_checkpoint
 
-FULL_TOKENS = 324
+TIMES_COARSE, MOST_TOKENS = 9, 4096
+"""The full budget: nine times the coarse one, as three times the sides, up to the paper's."""
 
 
 def run(workshop: Workshop) -> Report:
     """Ask the plain model at rising budgets."""
     coarse = open_checkpoint(workshop.model).qzoom.coarse_max_tokens
     rows = []
-    for budget in doubling_budgets(coarse, max(FULL_TOKENS, coarse)):
+    for budget in doubling_budgets(coarse, min(TIMES_COARSE * coarse, MOST_TOKENS)):
         found = workshop.summary(workshop.model, Mode("base", budget))
         speed = found.per_cpu_s
         rows.append(

@@ -14,6 +14,8 @@ from evaluation.modes import Mode
 from evaluation.results import Result
 from evaluation.run import evaluate
 from evaluation.summary import Summary, summarize
+from qzoom.errors import InvalidRequest
+from qzoom.model.loading import open_checkpoint
 from qzoom.model.loading.weights import BRANCH_FILE
 from training.labels.jobs import GateLabelJob, Machine, RegionLabelJob, run_here
 from training.labels.shards import LabelFolder
@@ -23,6 +25,7 @@ from training.stages.recipe import StageRecipe, load_stage_recipe
 from training.stages.run import StageRun, train_gate, train_rpn
 from training.stages.setup import open_for_stage
 
+CLAIM_FILE = "workshop.json"
 TRAIN_SEED = 90
 """Of the labelled pictures; the base model's own training starts from 0."""
 
@@ -42,6 +45,9 @@ class Workshop:
         test: Data set that variants are asked; "" takes the built-in test split.
         train: Data set that is labelled; "" takes built-in training pictures.
         tell: Told what is being done.
+
+    Raises:
+        InvalidRequest: If the folder holds variants of another checkpoint or schedule.
     """
 
     def __init__(
@@ -62,6 +68,31 @@ class Workshop:
         self._heads, self._test = heads, test or "builtin:test"
         self._train = train or f"builtin:train?seed={TRAIN_SEED}&count={schedule.pictures}"
         folder.mkdir(parents=True, exist_ok=True)
+        self._claim()
+
+    def _claim(self) -> None:
+        """Keep the folder for one checkpoint and schedule: finished variants are taken as they are.
+
+        Raises:
+            InvalidRequest: If it belongs to others, naming the field and both values.
+        """
+        wanted = {
+            "revision": open_checkpoint(self.model).revision,
+            "recipe": self.recipe_name,
+            "schedule": self.schedule.name,
+            "train": self._train,
+        }
+        file = self.folder / CLAIM_FILE
+        if not file.is_file():
+            file.write_text(json.dumps(wanted, indent=1) + "\n")
+            return
+        stored = json.loads(file.read_text())
+        for name, value in wanted.items():
+            if stored.get(name) != value:
+                raise InvalidRequest(
+                    f"{self.folder} holds variants made with {name} {stored.get(name)!r}, asked "
+                    f"for is {value!r}; give another folder"
+                )
 
     def recipe(self, changes: Sequence[str] = ()) -> StageRecipe:
         """The recipe with the schedule's steps and some changes."""

@@ -94,6 +94,12 @@ def workshop(tmp_path_factory):
     return Workshop(builtin_model(), "built-in-stages", SMOKE, folder)
 
 
+def test_a_folder_belongs_to_one_checkpoint_and_schedule(workshop):
+    Workshop(builtin_model(), "built-in-stages", SMOKE, workshop.folder)
+    with pytest.raises(InvalidRequest, match=r"made with schedule 'smoke', asked for is 'short'"):
+        Workshop(builtin_model(), "built-in-stages", SCHEDULES["short"], workshop.folder)
+
+
 def test_what_trains_nothing_runs_on_a_checkpoint(workshop):
     table = components.run(workshop)
     assert [row[""] for row in table.rows] == ["base", "+ RPN", "+ RPN + gate", "a perfect gate"]
