@@ -2,6 +2,7 @@
 
 import pytest
 
+from benchmarks.capacity import Assumptions, capacity_rows, gpu_seconds, network_bytes
 from benchmarks.simulate import Model, Simulation, StageCost
 
 STAGES = ("encoder.coarse", "gate.prefill")
@@ -65,3 +66,12 @@ def test_one_client_waits_for_every_stage_in_turn():
     run = Simulation(system, replicas={}, cores=8, clients=1, requests=20)
     run.run()
     assert run.latencies_s == pytest.approx([0.02 + 0.01 + 0.03 + 4 * 0.01 + 0.06] * 20)
+
+
+def test_the_paper_s_state_is_27_mb_and_ten_requests_fit_on_one_gpu():
+    given = Assumptions(zoom_share=0.0, picture_bytes=0.0)
+    assert network_bytes(given) == pytest.approx(27.3e6 + 576 * 3584 * 2, rel=0.01)
+    ten, *_ = capacity_rows(Assumptions()).rows
+    assert ten[-2] == "1"
+    zooming = sum(gpu_seconds(Assumptions(zoom_share=1.0)).values())
+    assert zooming > 1.5 * sum(gpu_seconds(Assumptions(zoom_share=0.0)).values())
