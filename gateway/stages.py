@@ -81,6 +81,7 @@ class StageCalls:
         self._timeout_s = timeout_s
         self._telemetry = telemetry
         self._owned: list[list[Reference]] = []
+        self._is_closed = False
         self.stage_ms: dict[str, StageMs] = {}
 
     def __enter__(self) -> Self:
@@ -89,6 +90,7 @@ class StageCalls:
 
     def __exit__(self, *_: object) -> None:
         """Drop all references, whoever still holds a reply."""
+        self._is_closed = True
         for references in self._owned:
             references.clear()
         self._owned.clear()
@@ -102,8 +104,18 @@ class StageCalls:
         Returns:
             A list with the reference.
         """
+        references = self._own([])
+
+        def put() -> None:
+            references.append(ray.put(pixels))
+            # A request that was cancelled meanwhile owns nothing any more. The reference must not
+            # be the thread's result: an abandoned result is freed by the cyclic collector only.
+            if self._is_closed:
+                references.clear()
+
         # Copying megabytes would hold up the event loop.
-        return self._own([await asyncio.to_thread(ray.put, pixels)])
+        await asyncio.to_thread(put)
+        return references
 
     async def encode_coarse(
         self, request: EncodeCoarse, pixels: Sequence[Reference]
