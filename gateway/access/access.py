@@ -23,7 +23,7 @@ from qzoom.store.opening import open_store
 from qzoom.store.sqlite import SqliteStore
 from qzoom.telemetry.gateway import GatewayTelemetry
 
-LIMITS_S = {"redis": 0.05, "embedded": 1.0}
+LIMITS_S = {"redis": 0.05, "embedded": 5.0}
 """Longest wait of a request for the store. A server may be gone; a file of this machine is not, but
 its lock may be held by a process that the machine is too busy to run."""
 

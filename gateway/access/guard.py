@@ -81,6 +81,7 @@ class GuardedStore:
         self._store = store
         self.local = local
         self._limit_s = limit_s
+        self._probe_limit_s = max(limit_s, PROBE_LIMIT_S)
         self._watcher = watcher
         self.state = StoreState(store.kind, "ok")
         self._is_prepared = False
@@ -159,11 +160,11 @@ class GuardedStore:
         """
         try:
             if not self._is_prepared:
-                await _within(self._store.prepare(), PROBE_LIMIT_S)
+                await _within(self._store.prepare(), self._probe_limit_s)
                 # What answers later than a request may wait is not back.
                 await _within(self._store.renew([_PROBE]), self._limit_s)
                 self._is_prepared = True
-            result = await _within(ask(self._store), PROBE_LIMIT_S)
+            result = await _within(ask(self._store), self._probe_limit_s)
         except StoreUnavailable as error:
             self._lose(error.reason)
             raise

@@ -148,8 +148,11 @@ def test_a_limit_is_exact_over_two_gateways_and_both_protocols(start, make_key, 
             return False
         return True
 
+    began = time.monotonic()
     with ThreadPoolExecutor(16) as threads:
         let_in = sum(threads.map(one, range(64)))
+    if time.monotonic() - began > 60:
+        pytest.skip("the machine is too busy to ask so often within a minute")
 
     assert let_in == 21
     assert sum(len(gateway.flow.requests) for gateway in gateways) == 21
