@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from qzoom.data.questions import Kind
 
 QUESTIONS: tuple[tuple[int, "Kind", bool], ...] = (
-    (7, "what", False),
-    (7, "code", True),
-    (18, "shape", False),
-    (18, "code", True),
+    (0, "what", False),
+    (0, "code", True),
+    (9, "code", False),
+    (9, "code", True),
 )
 """(number of the picture in the test split, template, whether small print must be read).
 

@@ -26,6 +26,8 @@ app.command(name="post-sft")(stages.post_sft)
 _console = Console()
 
 CALIBRATION_QUESTIONS = 400
+CALIBRATION_TOLERANCE = 0.025
+"""Accuracy that the thresholds may give up: a question that gains little stays direct."""
 
 RecipeOption = Annotated[str, typer.Option(help="Name of a recipe, or path of a YAML file.")]
 OutOption = Annotated[Path | None, typer.Option(help="Run folder; runs/<recipe> if not given.")]
@@ -124,4 +126,9 @@ def all_stages(
     if resume:
         shutil.rmtree(model, ignore_errors=True)  # put together anew from its parts
     convert(plain, model, parts=[folder / "rpn", folder / "gate"])
-    calibrate(model, questions=CALIBRATION_QUESTIONS, threads=threads)
+    calibrate(
+        model,
+        questions=CALIBRATION_QUESTIONS,
+        tolerance=CALIBRATION_TOLERANCE,
+        threads=threads,
+    )
