@@ -95,7 +95,7 @@ def test_the_order_of_the_curve_is_checked(measured):
 
 def test_the_command_stores_thresholds_and_curve(tmp_path):
     folder = tmp_path / "model"
-    shutil.copytree(builtin_model(), folder)
+    shutil.copytree(builtin_model(), folder, ignore=shutil.ignore_patterns(CALIBRATION_FILE))
     arguments = ["calibrate", str(folder), "--questions", "12", "--tau-rois", "0.2,0.4"]
     dry = CliRunner().invoke(app, [*arguments, "--dry-run"])
     assert dry.exit_code == 0, dry.output

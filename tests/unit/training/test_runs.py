@@ -52,6 +52,7 @@ def recipe() -> Recipe:
             "rpn.steps=2",
             "gate_labels.rule=naive",
             "gate_labels.budgets=[36, 64]",
+            "gate_labels.draw_budgets=null",
             "gate_labels.max_new_tokens=3",
             "gate.steps=2",
         ],
