@@ -113,8 +113,8 @@ def walk(
                 [prepare(picture, proposal, options.max_roi_tokens) for _ in range(batch)]
             )
 
-        rois = [Roi(proposal, visual) for visual in observe("encoder.roi", crop)]
-    roi_grid = rois[0].visual.grid if rois[0] else None
+        rois = [Roi(proposal, visual.grid, visual) for visual in observe("encoder.roi", crop)]
+    roi_grid = rois[0].grid if rois[0] else None
     prompt = outputs[0].state.prompt
     length = pipeline.decoder.num_tokens(prompt, proposal, roi_grid)
     cache = pipeline.decoder.new_cache(batch, length + max_tokens)

@@ -42,6 +42,8 @@ def waterfall(trace: Mapping[str, Any]) -> RenderableType:
         name = Text(span["name"])
         if span["error"]:
             name.append(f" ({span['error']})", "red")
+        if span.get("reused_tokens"):
+            name.append(f" ({span['reused_tokens']} reused)", "green")
         table.add_row(
             name,
             _bar(span, total_ms),

@@ -40,6 +40,9 @@ class AppConfig(BaseModel):
     dtype: DType = "float32"
     """Element type of weights and states."""
 
+    reuse: bool = True
+    """Whether questions about one picture share what was computed about it."""
+
     constructor_tries: int = Field(default=3, ge=1)
     """How often a replica that cannot start is tried again before the deployment fails."""
 
@@ -61,23 +64,27 @@ class AppConfig(BaseModel):
     def gateway_settings(self) -> GatewaySettings:
         """Settings of the gateway."""
         name = self.model_name or self.model.resolve().name
-        return GatewaySettings(**{"model_name": name, **self.gateway})
+        kept: dict[str, Any] = {} if self.reuse else {"reuse_mib": 0}
+        return GatewaySettings(**{"model_name": name, **self.gateway, **kept})
 
     def encoder_settings(self) -> EncoderSettings:
         """Settings of the encoder service."""
-        return EncoderSettings(**{**self._for_all(), **self.encoder})
+        return EncoderSettings(**{**self._for_all(), **self.encoder, **self._kept()})
 
     def gate_settings(self) -> GateSettings:
         """Settings of the gate service."""
-        return GateSettings(**{**self._for_all(), **self.gate})
+        return GateSettings(**{**self._for_all(), **self.gate, **self._kept()})
 
     def rpn_settings(self) -> RpnSettings:
         """Settings of the RPN service."""
-        return RpnSettings(**{**self._for_all(), **self.rpn})
+        return RpnSettings(**{**self._for_all(), **self.rpn, **self._kept()})
 
     def llm_settings(self) -> LlmSettings:
         """Settings of the llm service."""
-        return LlmSettings(**{**self._for_all(), **self.llm})
+        return LlmSettings(**{**self._for_all(), **self.llm, **self._kept()})
+
+    def _kept(self) -> dict[str, Any]:
+        return {} if self.reuse else {"reuse_bytes": 0}
 
     def _for_all(self) -> dict[str, Any]:
         return {

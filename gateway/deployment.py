@@ -10,6 +10,7 @@ from ray.serve.handle import DeploymentHandle
 from gateway.access.access import Access
 from gateway.access.prediction import visual_cost, with_threshold
 from gateway.admission.admission import Admission
+from gateway.admission.bounds import MIB
 from gateway.admission.shared import SharedDesk
 from gateway.app import Probes, create_app
 from gateway.edge import Edge
@@ -17,6 +18,7 @@ from gateway.fetch.fetcher import ImageFetcher
 from gateway.flow import Flow
 from gateway.images.decoder import ImageDecoder
 from gateway.ledger import Ledger
+from gateway.memory import PictureMemory
 from gateway.rpc.health import HealthMethods
 from gateway.rpc.methods import QZoomMethods
 from gateway.services import Services
@@ -68,6 +70,7 @@ class GatewayDeployment(QZoomMethods, HealthMethods):
             self._admission,
             self._telemetry,
             settings.stage_timeout_s,
+            PictureMemory(settings.reuse_mib * MIB),
         )
         self.edge = Edge(
             self._access.around(flow, visual_cost(facts, self._images.sizes)),

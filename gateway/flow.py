@@ -20,11 +20,12 @@ from gateway.events import Brownout, Delta, Event, Finished
 from gateway.fetch.fetcher import ImageFetcher
 from gateway.images.decoded import DecodedImage
 from gateway.images.decoder import ImageDecoder
-from gateway.remote import Reference
-from gateway.stages import Handles, Reply, StageCalls
+from gateway.memory import PictureMemory
+from gateway.reply import Reply
+from gateway.stages import Handles, Source, StageCalls, affinity_of
 from qzoom.contracts.options import Options
 from qzoom.contracts.request import AnswerRequest
-from qzoom.contracts.stages import Context, EncodeCoarse, EncodeRoi, Prefill, Prefilled, Propose
+from qzoom.contracts.stages import Context, Prefill, Prefilled, Propose
 from qzoom.contracts.status import ModelFacts
 from qzoom.errors import InvalidRequest, QZoomError, StateLost, Unavailable
 from qzoom.telemetry.gateway import GatewayTelemetry, RequestTelemetry
@@ -55,6 +56,7 @@ class Flow:
         admission: Lets requests in.
         telemetry: Of this gateway.
         stage_timeout_s: Longest wait for a reply of a stage, or for the next token.
+        memory: What is kept of pictures; None keeps nothing.
     """
 
     def __init__(
@@ -66,7 +68,9 @@ class Flow:
         admission: Admission,
         telemetry: GatewayTelemetry,
         stage_timeout_s: float = 60.0,
+        memory: PictureMemory | None = None,
     ) -> None:
+        self._memory = memory or PictureMemory(0)
         self._handles = handles
         self._facts = facts
         self._fetcher = fetcher
@@ -115,11 +119,11 @@ class Flow:
         self, job: "_Job", pictures: Sequence[DecodedImage]
     ) -> AsyncGenerator[Event, None]:
         """Run the stages, and run them again where that is safe."""
-        reruns_left = MAX_RERUNS
+        reruns_left, recalls = MAX_RERUNS, True
         while True:
             held: list[Event] = []
             try:
-                async with aclosing(self._answer(job, pictures)) as events:
+                async with aclosing(self._answer(job, pictures, recalls=recalls)) as events:
                     async for event in events:
                         if job.request.stream:
                             reruns_left = 0
@@ -133,20 +137,29 @@ class Flow:
                 if not reruns_left:
                     raise
                 reruns_left -= 1
+                recalls = False
                 job.telemetry.rerun()
 
     async def _answer(
-        self, job: "_Job", pictures: Sequence[DecodedImage]
+        self, job: "_Job", pictures: Sequence[DecodedImage], *, recalls: bool
     ) -> AsyncGenerator[Event, None]:
         request, facts, options, telemetry = job.request, job.facts, job.options, job.telemetry
         num_images = len(pictures)
         context = Context(request.request_id, request.deadline, telemetry.headers, request.tenant)
-        times = self._admission.times
-        with StageCalls(self._handles, telemetry, times, self._stage_timeout_s) as stages:
+        affinity = affinity_of(request.tenant, (picture.digest for picture in pictures))
+        with StageCalls(
+            self._handles,
+            telemetry,
+            self._admission.times,
+            self._stage_timeout_s,
+            self._memory,
+            affinity,
+            recalls=recalls,
+        ) as stages:
             # 1. The whole pictures, coarsely.
-            sources = await _all(stages.put_pixels(picture.pixels) for picture in pictures)
-            whole = EncodeCoarse(context, options.max_visual_tokens)
-            coarse = await _all(stages.encode_coarse(whole, source) for source in sources)
+            sources = [stages.source(one.pixels, one.digest) for one in pictures]
+            budget = options.max_visual_tokens
+            coarse = await _all(stages.encode_coarse(context, one, budget) for one in sources)
 
             # 2. Layers 1..B and the gate.
             sizes_px = tuple(picture.size_px for picture in pictures)
@@ -201,7 +214,7 @@ class Flow:
         context: Context,
         options: Options,
         prefilled: Reply[Prefilled],
-        sources: list[list[Reference]],
+        sources: list[Source],
         telemetry: RequestTelemetry,
     ) -> route.Look:
         """Find the region and encode it; a failure costs the detail, not the answer."""
@@ -214,13 +227,15 @@ class Flow:
             look, stage = route.Look(proposed), Span.ENCODER_ROI
             if proposed.proposal is None:
                 return look
-            crop = EncodeRoi(hurry, proposed.proposal, options.max_roi_tokens)
-            source = sources[proposed.proposal.image]
-            roi = await _twice(lambda: stages.encode_roi(crop, source))
+            source, budget = sources[proposed.proposal.image], options.max_roi_tokens
+            box = proposed.proposal
+            roi = await _twice(lambda: stages.encode_roi(hurry, source, box, budget))
             return replace(look, roi=roi)
         except InvalidRequest:
             raise
         except QZoomError as error:
+            if isinstance(error, StateLost) and stages.recalls:
+                raise  # What was kept has died; without it the detail can be had.
             telemetry.degraded(stage, error)
             return replace(look, degraded=f"{stage.value}: {error.code}")
 

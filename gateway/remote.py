@@ -51,6 +51,7 @@ async def streamed(
     request: object,
     references: Sequence[Reference],
     patience: Patience,
+    affinity: str = "",
 ) -> AsyncIterator[AsyncIterator[Reference]]:
     """Call a generator method of a service.
 
@@ -60,6 +61,7 @@ async def streamed(
         request: Its message.
         references: State that it reads; travels inside a list, so that nobody opens it on the way.
         patience: How long a replica may take to accept the call.
+        affinity: Calls of the same text go to the same replica, if it has not too much to do.
 
     Yields:
         The references of what the method yields, in order, unopened. Opening one, or waiting for
@@ -68,7 +70,9 @@ async def streamed(
     Raises:
         QZoomError: If no replica takes the call.
     """
-    caller = handle.options(method_name=method, stream=True, _by_reference=True)
+    caller = handle.options(
+        method_name=method, stream=True, _by_reference=True, session_id=affinity
+    )
     response = caller.remote(request, list(references))
     assert isinstance(response, DeploymentResponseGenerator)
     is_complete = False

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from gateway.events import Brownout, Budgets, HeatMap, Region, Started, VisualTokens
 from gateway.remote import Reference
-from gateway.stages import Reply
+from gateway.reply import Reply
 from qzoom.contracts.budget import native_tokens
 from qzoom.contracts.options import Options
 from qzoom.contracts.request import AnswerRequest

@@ -68,6 +68,11 @@ class GatewaySettings(LimitSettings, AccessOptions):
     stage_timeout_s: float = Field(60.0, gt=0)
     """Longest wait for a stage, or for the next token, before the request is run again."""
 
+    reuse_mib: int = Field(0, ge=0)
+    """Most of the object store that one gateway keeps of pictures between requests, in MiB, beside
+    `admit_store_mib`; 0 keeps nothing. Off by default: that the store stays flat with it was not
+    measured on a cluster."""
+
     max_traces: int = Field(256, ge=1)
     """Recent requests whose waterfalls are kept."""
 

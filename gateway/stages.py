@@ -7,9 +7,9 @@ all of them are dropped when the request ends, fails or is cancelled
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Generic, Self, TypeVar
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 import ray
@@ -18,13 +18,19 @@ from ray.serve.handle import DeploymentHandle
 
 from gateway.admission.times import StageTimes
 from gateway.events import StageMs
+from gateway.memory import PictureMemory
 from gateway.remote import Patience, Reference, streamed, translated
+from gateway.reply import Reply
+from qzoom.contracts.keys import crop_key, picture_key
 from qzoom.contracts.stages import (
+    CacheUse,
+    Context,
     EncodeCoarse,
     Encoded,
     EncodeRoi,
     Prefill,
     Prefilled,
+    Proposal,
     Propose,
     Proposed,
     Resume,
@@ -34,20 +40,20 @@ from qzoom.contracts.stages import (
 from qzoom.telemetry.gateway import RequestTelemetry
 from qzoom.telemetry.names import Span
 
-Message = TypeVar("Message")
-
 
 @dataclass(frozen=True, slots=True)
-class Reply(Generic[Message]):
-    """What a stage answered.
+class Source:
+    """A decoded picture.
 
     Attributes:
-        message: The small reply.
-        buffers: References of the buffers that its headers describe; `StageCalls` empties it.
+        pixels: [H, W, 3] RGB, uint8.
+        digest: SHA-256 of them.
+        stored: The reference of the pixels once a stage needs them; `StageCalls` empties it.
     """
 
-    message: Message
-    buffers: list[Reference] = field(default_factory=list)
+    pixels: NDArray[np.uint8]
+    digest: str
+    stored: list[Reference]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +77,27 @@ class StageCalls:
         telemetry: Of the request.
         times: Told how long the stages took.
         timeout_s: Longest wait for a reply of a stage, or for the next token.
+        memory: What the gateway keeps of pictures.
+        affinity: Made of the tenant and the pictures, see `affinity_of`.
+        recalls: Whether to use what is kept. False computes all anew, and replaces what is kept:
+            some of it may have died.
     """
 
     def __init__(
-        self, handles: Handles, telemetry: RequestTelemetry, times: StageTimes, timeout_s: float
+        self,
+        handles: Handles,
+        telemetry: RequestTelemetry,
+        times: StageTimes,
+        timeout_s: float,
+        memory: PictureMemory,
+        affinity: str = "",
+        *,
+        recalls: bool = True,
     ) -> None:
+        self._affinity = affinity
+        self.recalls = recalls
         self._handles = handles
+        self._memory = memory
         self._times = times
         self._timeout_s = timeout_s
         self._telemetry = telemetry
@@ -91,60 +112,65 @@ class StageCalls:
     def __exit__(self, *_: object) -> None:
         """Drop all references, whoever still holds a reply."""
         self._is_closed = True
+        self._telemetry.remembers(self._memory.num_bytes)
         for references in self._owned:
             references.clear()
         self._owned.clear()
 
-    async def put_pixels(self, pixels: NDArray[np.uint8]) -> list[Reference]:
-        """Place a picture in the object store, once for all calls that read it.
+    def source(self, pixels: NDArray[np.uint8], digest: str) -> Source:
+        """Hold a picture of the request; it is placed in the object store when it is needed.
 
         Args:
             pixels: [H, W, 3] RGB, uint8.
-
-        Returns:
-            A list with the reference.
+            digest: SHA-256 of them.
         """
-        references = self._own([])
-
-        def put() -> None:
-            references.append(ray.put(pixels))
-            # A request that was cancelled meanwhile owns nothing any more. The reference must not
-            # be the thread's result: an abandoned result is freed by the cyclic collector only.
-            if self._is_closed:
-                references.clear()
-
-        # Copying megabytes would hold up the event loop.
-        await asyncio.to_thread(put)
-        return references
+        return Source(pixels, digest, self._own([]))
 
     async def encode_coarse(
-        self, request: EncodeCoarse, pixels: Sequence[Reference]
+        self, context: Context, source: Source, max_tokens: int | None
     ) -> Reply[Encoded]:
         """Turn a whole picture into visual tokens."""
-        encoder = self._handles.encoder
-        return await self._call(Span.ENCODER_COARSE, encoder, "encode_coarse", request, pixels, 1)
+        key = picture_key(self._memory.model, context.tenant, source.digest, max_tokens)
+        request = EncodeCoarse(context, max_tokens, source.digest)
+        return await self._encode(Span.ENCODER_COARSE, "encode_coarse", key, request, source)
+
+    async def encode_roi(
+        self, context: Context, source: Source, proposal: Proposal, max_tokens: int | None
+    ) -> Reply[Encoded]:
+        """Turn a crop of the source picture into visual tokens."""
+        key = crop_key(self._memory.model, context.tenant, source.digest, proposal, max_tokens)
+        request = EncodeRoi(context, proposal, max_tokens, source.digest)
+        return await self._encode(Span.ENCODER_ROI, "encode_roi", key, request, source)
 
     async def prefill(self, request: Prefill, visuals: Sequence[Reference]) -> Reply[Prefilled]:
-        """Run layers 1..B and the gate."""
+        """Run layers 1..B and the gate; blocks that are held here are not sent again."""
+        pictures = (image.key for image in request.images)
+        held = self._memory.blocks(pictures) if self.recalls else {}
+        request = replace(request, held=frozenset(held))
         gate = self._handles.gate
-        return await self._call(Span.GATE_PREFILL, gate, "prefill", request, visuals, 2)
+        reply: Reply[Prefilled] = await self._call(
+            Span.GATE_PREFILL, gate, "prefill", request, visuals
+        )
+        message, sent = reply.message, iter(reply.buffers)
+        blocks = [held[key] if key in held else next(sent) for key in message.keys]
+        for span, key, header, block in zip(
+            message.prompt.spans, message.keys, message.blocks, blocks, strict=True
+        ):
+            picture = request.images[span.image].key
+            self._memory.keep_blocks(picture, {key: (block, header.num_bytes)})
+        return Reply(message, self._own([*blocks, *sent]))
 
     async def propose(self, request: Propose, state: Sequence[Reference]) -> Reply[Proposed]:
         """Ask for a region of interest."""
         rpn = self._handles.rpn
-        return await self._call(Span.RPN_PROPOSE, rpn, "propose", request, state, 0)
-
-    async def encode_roi(self, request: EncodeRoi, pixels: Sequence[Reference]) -> Reply[Encoded]:
-        """Turn a crop of the source picture into visual tokens."""
-        encoder = self._handles.encoder
-        return await self._call(Span.ENCODER_ROI, encoder, "encode_roi", request, pixels, 1)
+        return await self._call(Span.RPN_PROPOSE, rpn, "propose", request, state)
 
     async def answer(
         self, request: Resume, state: Sequence[Reference]
     ) -> AsyncGenerator[Token, None]:
         """Finish the prefill and decode; closing the generator cancels the decoding."""
         llm, patience = self._handles.llm, Patience(request.context.deadline, self._timeout_s)
-        async with streamed(llm, "answer", request, state, patience) as results:
+        async with streamed(llm, "answer", request, state, patience, self._affinity) as results:
             with self._telemetry.call(Span.LLM_RESUME) as call:
                 async with translated(llm.deployment_name, patience):
                     token: Token = await (await anext(results))
@@ -164,6 +190,35 @@ class StageCalls:
                 self._count(Span.LLM_DECODE, token.decode)
             yield token
 
+    async def _encode(
+        self, span: Span, method: str, key: bytes, request: EncodeCoarse | EncodeRoi, source: Source
+    ) -> Reply[Encoded]:
+        known = self._memory.encoding(key) if self.recalls else None
+        if known is not None:
+            use = CacheUse(reused=known.message.num_tokens, computed=0)
+            message = replace(known.message, timing=Timing(0.0, 0.0, 1, use))
+            with self._telemetry.call(span) as call:
+                call.replied(message.timing)
+            self._count(span, message.timing)
+            return Reply(message, self._own(list(known.buffers)))
+        if not source.stored:
+            await self._store(source)
+        encoder = self._handles.encoder
+        reply: Reply[Encoded] = await self._call(span, encoder, method, request, source.stored)
+        self._memory.keep_encoding(key, reply)
+        return reply
+
+    async def _store(self, source: Source) -> None:
+        def put() -> None:
+            source.stored.append(ray.put(source.pixels))
+            # A request that was cancelled meanwhile owns nothing any more. The reference must not
+            # be the thread's result: an abandoned result is freed by the cyclic collector only.
+            if self._is_closed:
+                source.stored.clear()
+
+        # Copying megabytes would hold up the event loop.
+        await asyncio.to_thread(put)
+
     async def _call(
         self,
         span: Span,
@@ -171,22 +226,22 @@ class StageCalls:
         method: str,
         request: EncodeCoarse | Prefill | Propose | EncodeRoi,
         references: Sequence[Reference],
-        num_buffers: int,
     ) -> Reply[Any]:
         patience = Patience(request.context.deadline, self._timeout_s)
         with self._telemetry.call(span) as call:
             async with (
-                streamed(handle, method, request, references, patience) as results,
+                streamed(handle, method, request, references, patience, self._affinity) as results,
                 translated(handle.deployment_name, patience),
             ):
                 message = await (await anext(results))
-                buffers = [await anext(results) for _ in range(num_buffers)]
+                buffers = [await anext(results) for _ in range(_num_buffers(request, message))]
             call.replied(message.timing)
         self._count(span, message.timing)
         return Reply(message, self._own(buffers))
 
     def _count(self, span: Span, timing: Timing) -> None:
-        self._times.observe(span, timing.compute_s)
+        if timing.cache is None or timing.cache.computed:
+            self._times.observe(span, timing.compute_s)
         before = self.stage_ms.get(span.value, StageMs(0.0, 0.0))
         self.stage_ms[span.value] = StageMs(
             before.queue + timing.queue_s * 1e3, before.compute + timing.compute_s * 1e3
@@ -195,3 +250,20 @@ class StageCalls:
     def _own(self, references: list[Reference]) -> list[Reference]:
         self._owned.append(references)
         return references
+
+
+def _num_buffers(request: object, message: Encoded | Prefilled | Proposed) -> int:
+    """How many buffers follow a reply."""
+    match message, request:
+        case Encoded(), _:
+            return 1
+        case Prefilled(), Prefill():
+            return sum(key not in request.held for key in message.keys) + 1
+        case _:
+            return 0
+
+
+def affinity_of(tenant: str, digests: Iterable[str]) -> str:
+    """Name what decides which replicas hold the state of a request: its first picture."""
+    first = next(iter(digests), None)
+    return "" if first is None else picture_key(b"", tenant, first, None).hex()

@@ -11,6 +11,8 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+MIB = 1024 * 1024
+
 Device = Literal["cpu", "cuda"]
 DType = Literal["float32", "bfloat16", "float16"]
 PresetName = Literal["paper", "released"]
@@ -70,3 +72,6 @@ class StageSettings(ServiceSettings):
 
     max_waiting: int = Field(256, ge=1)
     """Most requests that wait for a batch; more are refused as overload."""
+
+    reuse_bytes: int = Field(256 * MIB, ge=0)
+    """Most memory for what later questions about a picture reuse; 0 computes everything anew."""

@@ -34,6 +34,7 @@ REDIS_START_S = 10.0
 STAGE_TIMEOUT_S = 30.0
 GATEWAY_SETTINGS = {
     "replicas": 2,
+    "reuse_mib": 0,
     "stage_timeout_s": STAGE_TIMEOUT_S,
     # Room for every test; those of load set their own bounds.
     "admit_requests": 32,

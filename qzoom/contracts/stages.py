@@ -4,12 +4,16 @@ Tensors never travel in these messages: a stage that makes some yields its reply
 one uint8 buffer per `BundleHeader` of the reply; the gateway passes the references on unopened,
 in the order given here. Everything is plain data, so that the gateway needs no torch.
 
-    encoder.encode_coarse(EncodeCoarse, [pixels])                       -> Encoded, visual
-    gate.prefill(Prefill, [visual, ...])                                -> Prefilled, prefix, suffix
-    rpn.propose(Propose, [prefix, suffix])                              -> Proposed
-    encoder.encode_roi(EncodeRoi, [pixels])                             -> Encoded, visual
-    llm.answer(Resume, [prefix, suffix] or
-                       [prefix, suffix, roi, later visual, ...])        -> Token, Token, ...
+    encoder.encode_coarse(EncodeCoarse, [pixels])             -> Encoded, visual
+    gate.prefill(Prefill, [visual, ...])                      -> Prefilled, block, ..., suffix
+    rpn.propose(Propose, [block, ..., suffix])                -> Proposed
+    encoder.encode_roi(EncodeRoi, [pixels])                   -> Encoded, visual
+    llm.answer(Resume, [block, ..., suffix] or
+                       [block, ..., suffix, roi, later visual, ...])    -> Token, Token, ...
+
+A block is the state of the tokens up to the end of one picture, behind the block before it. Every
+block has a key (`contracts.keys`); who holds what a key names does not open the reference, and the
+gate does not send a block that the caller says it has.
 """
 
 from dataclasses import dataclass, field
@@ -52,19 +56,48 @@ class Timing:
         queue_s: Seconds from the arrival at the replica to the start of its batch.
         compute_s: Seconds that the batch took.
         batch_size: Requests that shared the batch.
+        cache: What the replica's cache gave, see `CacheUse`; None where there is none.
     """
 
     queue_s: float
     compute_s: float
     batch_size: int
+    cache: "CacheUse | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class CacheUse:
+    """How much of one call a cache spared.
+
+    Attributes:
+        reused: Tokens whose state or encoding was there.
+        computed: Tokens that could have been there, and were computed.
+        held_bytes: What the replica's cache holds after the call; None where none was asked.
+    """
+
+    reused: int
+    computed: int
+    held_bytes: int | None = None
+
+    @property
+    def is_hit(self) -> bool:
+        """Whether anything was spared."""
+        return self.reused > 0
 
 
 @dataclass(frozen=True, slots=True)
 class EncodeCoarse:
-    """Encode a whole picture at the coarse budget (None: the model's default)."""
+    """Encode a whole picture.
+
+    Attributes:
+        context: Of the request.
+        max_tokens: The coarse budget; None takes the model's default.
+        digest: SHA-256 of the decoded pixels, in hexadecimal.
+    """
 
     context: Context
     max_tokens: int | None
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +122,19 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class EncodeRoi:
-    """Encode a crop of the source picture (budget None: the model's default)."""
+    """Encode a crop of the source picture.
+
+    Attributes:
+        context: Of the request.
+        proposal: The region.
+        max_tokens: The budget; None takes the model's default.
+        digest: SHA-256 of the decoded pixels of the whole picture, in hexadecimal.
+    """
 
     context: Context
     proposal: Proposal
     max_tokens: int | None
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +146,14 @@ class Encoded:
         num_tokens: Visual tokens in the bundle (H * W, or fewer where some were dropped).
         visual: Header of the bundle with `features` [1 + deepstack levels, tokens, hidden].
         timing: Of this call.
+        key: Names these tokens by their content, see `contracts.keys`.
     """
 
     grid: tuple[int, int]
     num_tokens: int
     visual: BundleHeader
     timing: Timing
+    key: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +166,7 @@ class Prefill:
         images: The coarse encodings in the order of the request's pictures.
         image_sizes: (width, height) of the source pictures in pixels.
         want_gate: False where the route is given and p(refine) is not asked for.
+        held: Keys of blocks that the caller has: they need not be sent.
     """
 
     context: Context
@@ -130,6 +174,7 @@ class Prefill:
     images: tuple[Encoded, ...]
     image_sizes: tuple[tuple[int, int], ...]
     want_gate: bool = True
+    held: frozenset[bytes] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +209,14 @@ class Prompt:
     spans: tuple[ImageSpan, ...]
 
     @property
+    def block_ends(self) -> tuple[int, ...]:
+        """Where each image block ends: what lies before is reusable by later questions."""
+        return tuple(s.start + s.grid[0] * s.grid[1] for s in self.spans)
+
+    @property
     def prefix_len(self) -> int:
-        """Tokens up to the end of the last image block: what a later question can reuse."""
-        return max((s.start + s.grid[0] * s.grid[1] for s in self.spans), default=0)
+        """Tokens up to the end of the last image block."""
+        return self.block_ends[-1] if self.spans else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,15 +227,17 @@ class Prefilled:
         prompt: The prompt that was run.
         p_refine: Probability that the coarse picture does not suffice, in [0, 1]; None where
             the checkpoint has no gate or none was asked for.
-        prefix: Header of the state up to the end of the last image block: `kv`
-            [B, 2, KV heads, P, head size] and `hidden` [P, hidden size].
+        blocks: Headers of the image blocks' states: `kv` [B, 2, KV heads, P, head size] and
+            `hidden` [P, hidden size].
+        keys: Names each block, and all that comes before it, by its content.
         suffix: Header of the state of the remaining tokens, same names.
         timing: Of this call.
     """
 
     prompt: Prompt
     p_refine: float | None
-    prefix: BundleHeader
+    blocks: tuple[BundleHeader, ...]
+    keys: tuple[bytes, ...]
     suffix: BundleHeader
     timing: Timing
 

@@ -75,7 +75,13 @@ class PackedAttention:
             self._spans.append((start, start + length))
             self._masks.append(_lower_right(length, past, device) if past else None)
             start += length
-        self.last_rows = torch.tensor([end - 1 for _, end in self._spans], device=device)
+        self._device = device
+
+    def last_rows(self, requests: Sequence[int] | None = None) -> Tensor:
+        """Packed rows of the last tokens of some requests, in order; None means all."""
+        chosen = range(len(self._spans)) if requests is None else requests
+        ends = [self._spans[r][1] - 1 for r in chosen]
+        return torch.tensor(ends, dtype=torch.long, device=self._device)
 
     def attend(self, layer: int, q_HTE: Tensor, k_KTE: Tensor, v_KTE: Tensor) -> Tensor:
         """See `Attention`; also writes to the store."""
@@ -88,17 +94,25 @@ class PackedAttention:
             mixed.append(_sdpa(q, k, v, mask=mask, is_causal=mask is None))
         return torch.cat(mixed, dim=1).transpose(0, 1)
 
-    def for_last_rows(self, layer: int, k_KTE: Tensor, v_KTE: Tensor) -> Attention:
-        """Let only the last token of each request ask; the keys of all tokens are known.
+    def for_last_rows(
+        self,
+        layer: int,
+        k_KTE: Tensor,
+        v_KTE: Tensor,
+        requests: Sequence[int] | None = None,
+    ) -> Attention:
+        """Let only the last token of some requests ask; the keys of all tokens are known.
 
         Args:
             layer: The only layer that this serves.
             k_KTE: Rotated keys of all packed tokens, written to the store.
             v_KTE: Values of all packed tokens, written to the store.
+            requests: Whose last token asks; None means all.
         """
         if self._store is not None:
             self._store.write(layer, k_KTE, v_KTE)
-        pairs = [self._keys_values(layer, r, k_KTE, v_KTE) for r in range(len(self._spans))]
+        chosen = range(len(self._spans)) if requests is None else requests
+        pairs = [self._keys_values(layer, r, k_KTE, v_KTE) for r in chosen]
         return _LastRowAttention(pairs)
 
     def _keys_values(

@@ -1,6 +1,7 @@
 """Where do keys and values live? In a packed state during prefill, in slots while decoding."""
 
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -10,33 +11,46 @@ from qzoom.model.attention import slot_attention
 
 
 class PackedKV:
-    """Keys and values of layers 1..B of one packed prefill (a `KVStore` without a past).
+    """Keys and values of some layers of one packed prefill (a `KVStore`).
 
     Args:
-        num_layers: B.
-        shape_KTE: KV heads, packed tokens, head size.
+        layers: Indices of the layers, consecutive.
+        shape_KE: KV heads, head size.
+        lengths: New tokens of each request, in the order of packing.
+        pasts: For each request the keys and values that come before, [layers, 2, K, S, E] each,
+            which are read and never written.
         dtype: Of the pass.
         device: Of the pass.
     """
 
     def __init__(
         self,
-        num_layers: int,
-        shape_KTE: tuple[int, int, int],
+        layers: Sequence[int],
+        shape_KE: tuple[int, int],
+        lengths: Sequence[int],
+        pasts: Sequence[Sequence[Tensor]],
         *,
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        self.kv = torch.empty((num_layers, 2, *shape_KTE), dtype=dtype, device=device)
+        num_heads, size = shape_KE
+        shape = (len(layers), 2, num_heads, sum(lengths), size)
+        self.kv = torch.empty(shape, dtype=dtype, device=device)
+        self._first = layers[0] if layers else 0
+        self._pasts = pasts
+        self._bounds = list(pairwise(accumulate(lengths, initial=0)))
 
     def write(self, layer: int, k_KTE: Tensor, v_KTE: Tensor) -> None:
         """Store the keys and values of all packed tokens."""
-        self.kv[layer, 0] = k_KTE
-        self.kv[layer, 1] = v_KTE
+        self.kv[layer - self._first, 0] = k_KTE
+        self.kv[layer - self._first, 1] = v_KTE
 
     def read(self, layer: int, request: int) -> tuple[Tensor, Tensor]:
-        """Never called: a prefill without a past reads what it has just computed."""
-        raise AssertionError(f"layer {layer}, request {request}: a packed prefill has no past")
+        """Return past and new keys and values of one request, [K, S, E] each."""
+        index, (start, end) = layer - self._first, self._bounds[request]
+        new = self.kv[index, :, :, start:end]
+        k, v = torch.cat([*(past[index] for past in self._pasts[request]), new], dim=-2)
+        return k, v
 
 
 class SlotCache:

@@ -6,7 +6,6 @@ whole sequence through B+1..L. Then one token at a time for all running requests
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -24,38 +23,10 @@ from qzoom.model.heads import Rope
 from qzoom.model.loading import Checkpoint
 from qzoom.model.parameters import assign_tensors
 from qzoom.model.positions import ZoomTail, next_position, zoom_tail
+from qzoom.model.resumption import Chunk, ResumeInput, Resumption, Roi, fresh_rows
 from qzoom.model.stack import DecoderStack, TokenLayerCounter, load_layers
-from qzoom.model.state import PrefillState, VisualTokens
 
-
-@dataclass(frozen=True, slots=True)
-class Roi:
-    """What the zoom adds to the sequence.
-
-    Attributes:
-        proposal: Where the RoI lies.
-        visual: Its encoding.
-        later: Encodings of the pictures behind the chosen one, in the order of the sequence.
-    """
-
-    proposal: Proposal
-    visual: VisualTokens
-    later: tuple[VisualTokens, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ResumeInput:
-    """One request.
-
-    Attributes:
-        slot: From `SlotCache.alloc`.
-        state: The coarse state.
-        roi: None takes the direct route.
-    """
-
-    slot: int
-    state: PrefillState
-    roi: Roi | None = None
+__all__ = ["Decoder", "ResumeInput", "Resumption", "Roi"]
 
 
 class Decoder(nn.Module):
@@ -123,6 +94,12 @@ class Decoder(nn.Module):
             assign_tensors(stage.head, tensors, head, device=device, dtype=dtype)
         return stage
 
+    def slot_bytes(self, max_len: int) -> int:
+        """Memory of one slot of a cache."""
+        heads, size = self._backbone.num_kv_heads, self._backbone.head_size
+        per_token = 2 * self._backbone.num_layers * heads * size
+        return per_token * max_len * self.head.weight.element_size()
+
     def new_cache(self, num_slots: int, max_len: int) -> SlotCache:
         """Reserve the KV cache of all requests that run at once, a hard bound."""
         return SlotCache(
@@ -141,47 +118,77 @@ class Decoder(nn.Module):
         """Length of the sequence that `resume` fills a slot with."""
         if proposal is None or roi_grid is None:
             return len(prompt.ids)
-        tail = self._tail(prompt, proposal, roi_grid)
+        tail = self.tail(prompt, proposal, roi_grid)
         return tail.kept + len(tail.ids)
 
     @torch.inference_mode()
+    def begin(self, cache: SlotCache, item: ResumeInput) -> Resumption:
+        """Place in a slot what is known of a request; `advance` computes the rest.
+
+        Raises:
+            InvalidRequest: If the sequence does not fit a slot; nothing is written then.
+            ValueError: If the encodings do not match the prompt.
+        """
+        prompt, roi = item.state.prompt, item.roi
+        tail = self.tail(prompt, roi.proposal, roi.grid) if roi else None
+        resumption = Resumption.of(item, tail)
+        cache.check_fits(resumption.length)
+        start = 0
+        for kv in item.past:
+            end = start + kv.shape[-2]
+            cache.kv[:, :, item.slot, :, start:end] = kv
+            start = end
+        lower = cache.kv[: self.config.split_layer, :, item.slot]
+        item.state.copy_kv(lower, start, resumption.kept)
+        return resumption
+
+    @torch.inference_mode()
+    def advance(self, cache: SlotCache, steps: Sequence[tuple[Resumption, int]]) -> Tensor:
+        """Run the next tokens of some prompts through the layers that they still need.
+
+        Args:
+            cache: From `new_cache`.
+            steps: Requests that have begun, each once, and for how many tokens, at least 1.
+
+        Returns:
+            logits_RC: Of the first token of the answer, float32, for those whose prompt ends with
+                this step, in order.
+
+        Raises:
+            ValueError: If the encodings do not match the prompt; the steps may be tried again.
+        """
+        chunks = [Chunk(resumption, tokens) for resumption, tokens in steps]
+        lengths, pasts = [chunk.length for chunk in chunks], [chunk.start for chunk in chunks]
+        slots = [chunk.resumption.slot for chunk in chunks]
+        positions = np.concatenate([chunk.positions for chunk in chunks], axis=1)
+        rope = self._rope(positions, self.head.weight.dtype)
+        hidden_TD = self._lower_pass(cache, chunks, rope)
+        store = SlotSegments(cache, slots, pasts, lengths)
+        attention = PackedAttention(lengths, pasts=pasts, store=store, device=self._device)
+        ending = [index for index, chunk in enumerate(chunks) if chunk.is_last]
+        last_RD = self.upper.last_rows(
+            hidden_TD, rope, attention, requests=ending, trim=self._trim, counter=self.counter
+        )
+        for chunk in chunks:
+            chunk.resumption.done = chunk.end
+        for index in ending:
+            slot, done = slots[index], chunks[index].resumption
+            cache.lengths[slot] = done.length
+            cache.next_positions[slot] = next_position(done.positions)
+        return self._logits(last_RD)
+
     def resume(self, cache: SlotCache, inputs: Sequence[ResumeInput]) -> Tensor:
-        """Finish the prefill of requests of any lengths and routes, filling their slots.
+        """Finish the prefill of requests of any lengths and routes at once, filling their slots.
 
         Returns:
             logits_RC: Of the first token of each answer, float32.
 
         Raises:
-            InvalidRequest: If a sequence does not fit a slot; no slot is written then.
+            InvalidRequest: If a sequence does not fit a slot.
             ValueError: If the encodings do not match the prompt.
         """
-        tails = [
-            self._tail(item.state.prompt, item.roi.proposal, item.roi.visual.grid)
-            if item.roi
-            else None
-            for item in inputs
-        ]
-        positions = [_positions(i.state.prompt, t) for i, t in zip(inputs, tails, strict=True)]
-        lengths = [p.shape[1] for p in positions]
-        for length in lengths:
-            cache.check_fits(length)
-        dtype = self.head.weight.dtype
-        rope = self._rope(np.concatenate(positions, axis=1), dtype)
-        split = self.config.split_layer
-        for item, tail in zip(inputs, tails, strict=True):
-            kept = tail.kept if tail else len(item.state.prompt.ids)
-            item.state.copy_kv(cache.kv[:split, :, item.slot], kept)
-        hidden_TD = self._lower_pass(cache, inputs, tails, lengths, rope)
-        slots = [item.slot for item in inputs]
-        store = SlotSegments(cache, slots, [0] * len(slots), lengths)
-        attention = PackedAttention(lengths, store=store, device=self._device)
-        last_RD = self.upper.last_rows(
-            hidden_TD, rope, attention, trim=self._trim, counter=self.counter
-        )
-        for slot, length, at in zip(slots, lengths, positions, strict=True):
-            cache.lengths[slot] = length
-            cache.next_positions[slot] = next_position(at)
-        return self._logits(last_RD)
+        begun = [self.begin(cache, item) for item in inputs]
+        return self.advance(cache, [(one, one.remaining) for one in begun])
 
     @torch.inference_mode()
     def step(self, cache: SlotCache, slots: Sequence[int], token_ids: Sequence[int]) -> Tensor:
@@ -215,33 +222,21 @@ class Decoder(nn.Module):
                 self.counter.add("decode", layer, len(slots))
         return self._logits(hidden_RD)
 
-    def _lower_pass(
-        self,
-        cache: SlotCache,
-        inputs: Sequence[ResumeInput],
-        tails: Sequence[ZoomTail | None],
-        lengths: Sequence[int],
-        rope: Rope,
-    ) -> Tensor:
+    def _lower_pass(self, cache: SlotCache, chunks: Sequence[Chunk], rope: Rope) -> Tensor:
         """Run the zoomed tails through layers 1..B (Eq. 8) and join the states (Eq. 9).
 
         Returns:
-            hidden_TD: Output of layer B for the whole packed sequences.
+            hidden_TD: Output of layer B for the packed chunks.
         """
-        zooms = [
-            (item, item.roi, tail)
-            for item, tail in zip(inputs, tails, strict=True)
-            if item.roi and tail
-        ]
+        zooms = [chunk for chunk in chunks if chunk.num_fresh]
         fresh: Iterator[Tensor] = iter(())
         if zooms:
-            segments = [_tail_segment(roi, tail) for _, roi, tail in zooms]
-            tail_lengths = [len(tail.ids) for _, _, tail in zooms]
-            pasts = [tail.kept for _, _, tail in zooms]
-            store = SlotSegments(cache, [item.slot for item, _, _ in zooms], pasts, tail_lengths)
-            attention = PackedAttention(tail_lengths, pasts=pasts, store=store, device=self._device)
-            rows = _tail_rows(tails, lengths).to(self._device)
-            hidden_TD, deepstack = self.embedding(segments)
+            lengths = [chunk.num_fresh for chunk in zooms]
+            pasts = [chunk.end - chunk.num_fresh for chunk in zooms]
+            store = SlotSegments(cache, [c.resumption.slot for c in zooms], pasts, lengths)
+            attention = PackedAttention(lengths, pasts=pasts, store=store, device=self._device)
+            rows = fresh_rows(chunks).to(self._device)
+            hidden_TD, deepstack = self.embedding([chunk.segment() for chunk in zooms])
             hidden_TD = self.lower(
                 hidden_TD,
                 (rope[0][rows], rope[1][rows]),
@@ -249,14 +244,23 @@ class Decoder(nn.Module):
                 deepstack=deepstack,
                 counter=self.counter,
             )
-            fresh = iter(torch.split(hidden_TD, tail_lengths))
+            fresh = iter(torch.split(hidden_TD, lengths))
         parts: list[Tensor] = []
-        for item, tail in zip(inputs, tails, strict=True):
-            hidden = item.state.hidden.to(self._device)
-            parts += [hidden] if tail is None else [hidden[: tail.kept], next(fresh)]
+        for chunk in chunks:
+            known = chunk.end - chunk.num_fresh
+            if known > chunk.start:
+                state = chunk.resumption.state
+                parts.append(state.hidden(chunk.start, known).to(self._device))
+            if chunk.num_fresh:
+                parts.append(next(fresh))
         return torch.cat(parts)
 
-    def _tail(self, prompt: Prompt, proposal: Proposal, roi_grid: tuple[int, int]) -> ZoomTail:
+    def tail(self, prompt: Prompt, proposal: Proposal, roi_grid: tuple[int, int]) -> ZoomTail:
+        """Lay out what follows the reused prefix on the zoom route.
+
+        Raises:
+            ValueError: If the prompt does not hold the proposal's picture.
+        """
         return zoom_tail(prompt, proposal, roi_grid, self.config, mrope=self._backbone.mrope)
 
     def _rope(self, positions: NDArray[np.float32], dtype: torch.dtype) -> Rope:
@@ -265,29 +269,3 @@ class Decoder(nn.Module):
     def _logits(self, hidden_RD: Tensor) -> Tensor:
         logits_RC: Tensor = self.head(self.norm(hidden_RD))
         return logits_RC.float()
-
-
-def _positions(prompt: Prompt, tail: ZoomTail | None) -> NDArray[np.float32]:
-    if tail is None:
-        return prompt.positions
-    return np.concatenate([prompt.positions[:, : tail.kept], tail.positions], axis=1)
-
-
-def _tail_segment(roi: Roi, tail: ZoomTail) -> Segment:
-    encodings = (roi.visual, *roi.later)
-    counts = [visual.num_tokens for visual in encodings]
-    expected = [count for _, count in tail.visual]
-    if counts != expected:
-        raise ValueError(f"RoI and later pictures have {counts} tokens, the prompt says {expected}")
-    starts = [start for start, _ in tail.visual]
-    return Segment(tail.ids, tuple(zip(starts, encodings, strict=True)))
-
-
-def _tail_rows(tails: Sequence[ZoomTail | None], lengths: Sequence[int]) -> Tensor:
-    """Packed rows of all tails in the packed whole sequences."""
-    rows, offset = [], 0
-    for tail, length in zip(tails, lengths, strict=True):
-        if tail is not None:
-            rows.append(torch.arange(offset + tail.kept, offset + length))
-        offset += length
-    return torch.cat(rows)

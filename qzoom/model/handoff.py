@@ -1,6 +1,7 @@
 """How does state leave a process? As one flat buffer, written once and read without a copy."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise, zip_longest
 
 import numpy as np
 import torch
@@ -53,24 +54,44 @@ def unpack(header: BundleHeader, buffer: Buffer) -> dict[str, Tensor]:
 
 
 def pack_part(part: StatePart) -> tuple[BundleHeader, Buffer]:
-    """Bundle the prefix or the suffix of a prefill state."""
+    """Bundle a block or the suffix of a prefill state."""
     return pack({"kv": part.kv, "hidden": part.hidden})
 
 
+def unpack_part(header: BundleHeader, buffer: Buffer) -> StatePart:
+    """View a block or the suffix of a prefill state."""
+    part = unpack(header, buffer)
+    return StatePart(part["kv"], part["hidden"])
+
+
 def unpack_state(
-    prompt: Prompt, prefix: tuple[BundleHeader, Buffer], suffix: tuple[BundleHeader, Buffer]
+    prompt: Prompt,
+    blocks: Sequence[tuple[BundleHeader, Buffer | None]],
+    suffix: tuple[BundleHeader, Buffer | None],
 ) -> PrefillState:
     """Put a prefill state together again.
+
+    Args:
+        prompt: The prompt.
+        blocks: Header and buffer of each block; no buffer where its state is not needed.
+        suffix: The same for the tokens behind the last picture.
 
     Raises:
         ValueError: If the bundles do not hold the state of this prompt.
     """
-    parts = [unpack(*bundle) for bundle in (prefix, suffix)]
-    state = PrefillState(prompt, *(StatePart(p["kv"], p["hidden"]) for p in parts))
-    lengths = len(state.prefix.hidden), len(state.suffix.hidden)
-    if lengths != (prompt.prefix_len, len(prompt.ids) - prompt.prefix_len):
-        raise ValueError(f"state of {lengths} tokens does not fit {len(prompt.ids)} tokens")
-    return state
+    parts = [
+        None if buffer is None else unpack_part(header, buffer)
+        for header, buffer in (*blocks, suffix)
+    ]
+    bounds = [0, *prompt.block_ends, len(prompt.ids)]
+    lengths = [end - start for start, end in pairwise(bounds)]
+    given = [
+        length if part is None else len(part.hidden)
+        for part, length in zip_longest(parts, lengths, fillvalue=None)
+    ]
+    if given != lengths:
+        raise ValueError(f"state of {given} tokens does not fit {len(prompt.ids)} tokens")
+    return PrefillState(prompt, tuple(parts[:-1]), parts[-1])
 
 
 def pack_visual(visual: VisualTokens) -> tuple[BundleHeader, Buffer]:

@@ -166,7 +166,7 @@ class Pipeline:
         ]
         encoded = iter(self.encoder.encode(prepared) if prepared else [])
         return [
-            Roi(proposal, next(encoded), _later(prefill, proposal, own)) if proposal else None
+            _roi(proposal, next(encoded), _later(prefill, proposal, own)) if proposal else None
             for proposal, prefill, own in zip(chosen, prefills, visuals, strict=True)
         ]
 
@@ -180,7 +180,7 @@ class Pipeline:
     ) -> list[Answer]:
         num_tokens = [
             self.decoder.num_tokens(
-                p.state.prompt, roi.proposal if roi else None, roi.visual.grid if roi else None
+                p.state.prompt, roi.proposal if roi else None, roi.grid if roi else None
             )
             for p, roi in zip(prefills, rois, strict=True)
         ]
@@ -209,7 +209,7 @@ class Pipeline:
                 heatmap=output.heatmap if output else None,
                 num_prompt_tokens=num_prompt,
                 num_coarse_tokens=sum(h * w for h, w in _grids(prefill)),
-                num_roi_tokens=roi.visual.num_tokens if roi else 0,
+                num_roi_tokens=roi.visual.num_tokens if roi and roi.visual else 0,
                 stage_s=dict(clock.stage_s),
             )
             for question, prefill, output, roi, generation, text, num_prompt in zip(
@@ -254,6 +254,10 @@ class _Clock:
 
 def _grids(prefill: PrefillOutput) -> list[tuple[int, int]]:
     return [span.grid for span in prefill.state.prompt.spans]
+
+
+def _roi(proposal: Proposal, visual: VisualTokens, later: tuple[VisualTokens, ...]) -> Roi:
+    return Roi(proposal, visual.grid, visual, later)
 
 
 def _later(

@@ -1,8 +1,6 @@
 """Does the coarse picture suffice? Layers 1..B over the whole prompt, then the gate (Eq. 3)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 from typing import Self
 
 import numpy as np
@@ -13,45 +11,28 @@ from qzoom.contracts.conversation import Conversation
 from qzoom.contracts.stages import Prompt
 from qzoom.model.attention import PackedAttention
 from qzoom.model.backbones import TextBackbone, text_backbone
+from qzoom.model.blocks import (
+    GateBlock,
+    PrefillInput,
+    PrefillOutput,
+    branches,
+    output,
+    per_request,
+    segment,
+    state_of,
+)
 from qzoom.model.cache import PackedKV
 from qzoom.model.config import QZoomConfig
-from qzoom.model.embedding import EMBEDDINGS, InputEmbedding, Segment
+from qzoom.model.embedding import EMBEDDINGS, InputEmbedding
 from qzoom.model.heads import Rope
 from qzoom.model.loading import Checkpoint
 from qzoom.model.parameters import assign_tensors
 from qzoom.model.positions import coarse_positions
 from qzoom.model.prompts import PromptBuilder
 from qzoom.model.stack import DecoderStack, TokenLayerCounter, load_layers
-from qzoom.model.state import PrefillState, StatePart, VisualTokens
+from qzoom.model.state import PrefillState
 
-
-@dataclass(frozen=True, slots=True)
-class PrefillInput:
-    """One request.
-
-    Attributes:
-        prompt: From `PrefillGate.tokenize`.
-        visuals: The coarse encodings, in the order of the request's pictures.
-        want_gate: Whether p(refine) is asked for.
-    """
-
-    prompt: Prompt
-    visuals: Sequence[VisualTokens]
-    want_gate: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class PrefillOutput:
-    """One request.
-
-    Attributes:
-        p_refine: Probability that the coarse picture does not suffice, in [0, 1]; None where
-            there is no gate or none was asked for.
-        state: State after layer B.
-    """
-
-    p_refine: float | None
-    state: PrefillState
+__all__ = ["GateBlock", "PrefillGate", "PrefillInput", "PrefillOutput"]
 
 
 class PrefillGate(nn.Module):
@@ -166,64 +147,79 @@ class PrefillGate(nn.Module):
         Raises:
             ValueError: If a prompt's pictures and its encodings do not match.
         """
-        prompts = [item.prompt for item in inputs]
-        lengths = [len(prompt.ids) for prompt in prompts]
-        hidden_TD, deepstack = self.embedding([_segment(item) for item in inputs])
-        positions = np.concatenate([prompt.positions for prompt in prompts], axis=1)
-        rope = self._backbone.rope(
-            self.rotary, positions, dtype=hidden_TD.dtype, device=self._device
-        )
-        shape_KTE = (self._backbone.num_kv_heads, sum(lengths), self._backbone.head_size)
-        store = PackedKV(
-            self.config.split_layer, shape_KTE, dtype=hidden_TD.dtype, device=self._device
-        )
-        attention = PackedAttention(lengths, store=store, device=self._device)
+        starts = [item.num_past for item in inputs]
+        pasts = [[block.state.kv for block in item.past] for item in inputs]
+        hidden_TD, deepstack = self.embedding([segment(item) for item in inputs])
+        rope, attention, store = self._pass(inputs, starts, pasts, self.lower.indices, hidden_TD)
         hidden_TD = self.lower(
             hidden_TD, rope, attention, deepstack=deepstack, counter=self.counter
         )
-        scores = self._score([item.want_gate for item in inputs], lengths, hidden_TD, rope)
-        bounds = list(pairwise(np.cumsum([0, *lengths]).tolist()))
-        return [
-            PrefillOutput(score, _state(prompt, store.kv, hidden_TD, start, end))
-            for prompt, score, (start, end) in zip(prompts, scores, bounds, strict=True)
+        states = [
+            state_of(item, *parts)
+            for item, parts in zip(
+                inputs, per_request(inputs, starts, store, hidden_TD), strict=True
+            )
         ]
+        scored = iter(
+            self._score([(i, s) for i, s in zip(inputs, states, strict=True) if i.want_gate])
+        )
+        outputs = []
+        for item, state in zip(inputs, states, strict=True):
+            score, branch = next(scored) if item.want_gate else (None, ())
+            outputs.append(output(item, state, score, branch))
+        return outputs
+
+    def _pass(
+        self,
+        inputs: Sequence[PrefillInput],
+        starts: Sequence[int],
+        pasts: Sequence[Sequence[Tensor]],
+        layers: Sequence[int],
+        hidden_TD: Tensor,
+    ) -> tuple[Rope, PackedAttention, PackedKV]:
+        """Prepare a pass of some layers over the tokens behind each request's past."""
+        prompts = [item.prompt for item in inputs]
+        lengths = [len(p.ids) - start for p, start in zip(prompts, starts, strict=True)]
+        assert all(length > 0 for length in lengths), "nothing is left behind the given blocks"
+        places = [p.positions[:, start:] for p, start in zip(prompts, starts, strict=True)]
+        dtype, device = hidden_TD.dtype, self._device
+        rope = self._backbone.rope(
+            self.rotary, np.concatenate(places, axis=1), dtype=dtype, device=device
+        )
+        shape_KE = (self._backbone.num_kv_heads, self._backbone.head_size)
+        store = PackedKV(layers, shape_KE, lengths, pasts, dtype=dtype, device=device)
+        return rope, PackedAttention(lengths, pasts=starts, store=store, device=device), store
 
     def _score(
-        self, wanted: Sequence[bool], lengths: Sequence[int], hidden_TD: Tensor, rope: Rope
-    ) -> list[float | None]:
-        """Run the gate for those who ask: h_last of its R layers, linear, sigmoid (Eq. 3)."""
-        if self.gate is None or self.head is None or not any(wanted):
-            return [None] * len(wanted)
-        if not all(wanted):
-            of_request = torch.repeat_interleave(torch.tensor(wanted), torch.tensor(lengths))
-            rows = torch.nonzero(of_request).flatten().to(self._device)
-            hidden_TD, rope = hidden_TD[rows], (rope[0][rows], rope[1][rows])
-        attention = PackedAttention(
-            [n for n, want in zip(lengths, wanted, strict=True) if want], device=self._device
-        )
+        self, asked: Sequence[tuple[PrefillInput, PrefillState]]
+    ) -> list[tuple[float | None, tuple[Tensor, ...]]]:
+        """Run the gate: h_last of its R layers, linear, sigmoid (Eq. 3).
+
+        Returns:
+            For each request p(refine), and the branch's keys and values of its blocks.
+        """
+        if self.gate is None or self.head is None or not asked:
+            return [(None, ())] * len(asked)
+        inputs = [item for item, _ in asked]
+        pasts = [branches(item) for item in inputs]
+        # The gate may not have been asked when a block was computed: its layers start there.
+        starts = [
+            item.prompt.block_ends[len(past) - 1] if past else 0
+            for item, past in zip(inputs, pasts, strict=True)
+        ]
+        hidden_TD = torch.cat(
+            [
+                state.hidden(start, len(state.prompt.ids))
+                for (_, state), start in zip(asked, starts, strict=True)
+            ]
+        ).to(self._device)
+        rope, attention, store = self._pass(inputs, starts, pasts, self.gate.indices, hidden_TD)
         last_RD = self.gate.last_rows(
             hidden_TD, rope, attention, trim=self._trim, counter=self.counter
         )
-        scores = iter(torch.sigmoid(self.head(last_RD).float())[:, 0].tolist())
-        return [next(scores) if want else None for want in wanted]
-
-
-def _segment(item: PrefillInput) -> Segment:
-    visual = []
-    for span in item.prompt.spans:
-        if not 0 <= span.image < len(item.visuals):
-            raise ValueError(f"picture {span.image} of {len(item.visuals)} is not encoded")
-        tokens = item.visuals[span.image]
-        if tokens.grid != span.grid:
-            raise ValueError(f"picture {span.image} is {tokens.grid}, the prompt says {span.grid}")
-        visual.append((span.start, tokens))
-    return Segment(item.prompt.ids, tuple(visual))
-
-
-def _state(prompt: Prompt, kv: Tensor, hidden_TD: Tensor, start: int, end: int) -> PrefillState:
-    split = start + prompt.prefix_len
-    return PrefillState(
-        prompt,
-        prefix=StatePart(kv[..., start:split, :], hidden_TD[start:split]),
-        suffix=StatePart(kv[..., split:end, :], hidden_TD[split:end]),
-    )
+        scores = torch.sigmoid(self.head(last_RD).float())[:, 0].tolist()
+        parts = per_request(inputs, starts, store, hidden_TD)
+        return [
+            (score, (*past, *(part.kv for part in blocks)))
+            for score, past, (blocks, _) in zip(scores, pasts, parts, strict=True)
+        ]

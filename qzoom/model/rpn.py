@@ -4,10 +4,10 @@ R - 1 decoder layers over the states after layer B; of the R-th only the input n
 and key projections are used, as a dot product between the last token and the visual tokens.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -17,12 +17,14 @@ from torch import Tensor, nn
 from qzoom.contracts.stages import ImageSpan, Proposal
 from qzoom.model.attention import PackedAttention
 from qzoom.model.backbones import TextBackbone, text_backbone
+from qzoom.model.cache import PackedKV
 from qzoom.model.config import QZoomConfig
 from qzoom.model.geometry import corner_mask, smooth
-from qzoom.model.heads import Rope, project_heads, rotate
+from qzoom.model.heads import Rope
 from qzoom.model.loading import Checkpoint
 from qzoom.model.parameters import assign_tensors
 from qzoom.model.regions import RegionFinder
+from qzoom.model.scoring import ScoringLayer
 from qzoom.model.stack import DecoderStack, TokenLayerCounter, load_layers
 from qzoom.model.state import PrefillState
 
@@ -31,16 +33,47 @@ _SINK_LOGIT = float(np.log(3.0))
 
 
 @dataclass(frozen=True, slots=True)
+class RpnBlock:
+    """What later questions reuse of one image block.
+
+    Attributes:
+        kv: Keys and values of the branch's layers, [R - 1, 2, K, T, E].
+        keys: Keys of the scoring layer at the picture's tokens, [K, V, E], float32.
+        keep: Which of the picture's cells are no attention sinks, [V], bool.
+        sink_query: The first token's query, where the sinks depend on it, [H, E], float32.
+    """
+
+    kv: Tensor
+    keys: Tensor
+    keep: Tensor
+    sink_query: Tensor | None
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of all tensors."""
+        tensors = (self.kv, self.keys, self.keep, self.sink_query)
+        return sum(t.numel() * t.element_size() for t in tensors if t is not None)
+
+
+@dataclass(frozen=True, slots=True)
 class RpnInput:
     """One request.
 
     Attributes:
-        state: State after layer B.
+        state: State after layer B; needed from the end of the given blocks on.
         tau_roi: Threshold of the smoothed map; None takes the checkpoint's.
+        past: The first blocks of the prompt, computed before for the same content. Something must
+            be left behind them.
     """
 
     state: PrefillState
     tau_roi: float | None = None
+    past: Sequence[RpnBlock] = ()
+
+    @property
+    def num_past(self) -> int:
+        """Tokens of the given blocks."""
+        return self.state.prompt.block_ends[len(self.past) - 1] if self.past else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +102,7 @@ class RpnOutput:
             for a prompt without pictures.
         heatmap_image: Index of that picture in the request, 0 without pictures.
         maps: One per picture, in the order of the sequence.
+        blocks: The prompt's image blocks, the given ones first; copies.
     """
 
     proposal: Proposal | None
@@ -76,38 +110,7 @@ class RpnOutput:
     heatmap: NDArray[np.float32] | None
     heatmap_image: int
     maps: tuple[RoiMap, ...]
-
-
-class ScoringLayer(nn.Module):
-    """The part of the RPN's last layer that is used (Eq. 4).
-
-    Args:
-        backbone: Gives the layer.
-        index: Of the layer.
-        extra_norm: Whether an RMSNorm of its own comes first (LLaVA's released checkpoints).
-    """
-
-    def __init__(self, backbone: TextBackbone, index: int, *, extra_norm: bool) -> None:
-        super().__init__()
-        layer = backbone.layer(index)
-        self.input_layernorm = layer.get_submodule("input_layernorm")
-        attention = dict(layer.get_submodule("self_attn").named_children())
-        used = ("q_proj", "k_proj", "q_norm", "k_norm")
-        self.self_attn = nn.ModuleDict({n: attention[n] for n in used if n in attention})
-        self.norm = backbone.norm() if extra_norm else None
-        self._head_size = backbone.head_size
-
-    def project(self, which: Literal["q", "k"], hidden_TD: Tensor, rope: Rope | None) -> Tensor:
-        """Project hidden states to queries ("q") or keys ("k"), rotated unless `rope` is None.
-
-        Returns:
-            heads_HTE: float32.
-        """
-        if self.norm is not None:
-            hidden_TD = self.norm(hidden_TD)
-        normed = self.input_layernorm(hidden_TD)
-        heads_HTE = project_heads(self.self_attn, which, normed, self._head_size)
-        return (heads_HTE if rope is None else rotate(heads_HTE, rope)).float()
+    blocks: tuple[RpnBlock, ...] = ()
 
 
 class RegionProposer(nn.Module):
@@ -180,36 +183,68 @@ class RegionProposer(nn.Module):
         In a conversation with several pictures, the one whose smoothed map peaks highest (and
         holds a region) is chosen.
         """
-        prompts = [item.state.prompt for item in inputs]
-        hidden_TD = torch.cat([item.state.hidden for item in inputs]).to(self._device)
-        positions = np.concatenate([prompt.positions for prompt in prompts], axis=1)
+        prompts, pasts = [item.state.prompt for item in inputs], [i.num_past for i in inputs]
+        lengths = [len(p.ids) - past for p, past in zip(prompts, pasts, strict=True)]
+        assert all(length > 0 for length in lengths), "nothing is left behind the given blocks"
+        parts = [i.state.hidden(i.num_past, len(i.state.prompt.ids)) for i in inputs]
+        hidden_TD = torch.cat(parts).to(self._device)
+        places = [p.positions[:, past:] for p, past in zip(prompts, pasts, strict=True)]
+        dtype, device = hidden_TD.dtype, self._device
         rope = self._backbone.rope(
-            self.rotary, positions, dtype=hidden_TD.dtype, device=self._device
+            self.rotary, np.concatenate(places, axis=1), dtype=dtype, device=device
         )
-        lengths = [len(prompt.ids) for prompt in prompts]
-        attention = PackedAttention(lengths, device=self._device)
-        hidden_TD = self.layers(hidden_TD, rope, attention, counter=self.counter)
+        shape_KE = (self._backbone.num_kv_heads, self._backbone.head_size)
+        cached = [[block.kv for block in item.past] for item in inputs]
+        store = PackedKV(self.layers.indices, shape_KE, lengths, cached, dtype=dtype, device=device)
+        attention = PackedAttention(lengths, pasts=pasts, store=store, device=device)
+        has_new = any(len(i.past) < len(i.state.blocks) for i in inputs)
+        if has_new:
+            hidden_TD = self.layers(hidden_TD, rope, attention, counter=self.counter)
+        else:
+            # All keys of pictures are known: only the last token still asks.
+            last_RD = self.layers.last_rows(hidden_TD, rope, attention, counter=self.counter)
         outputs = []
         bounds = pairwise(np.cumsum([0, *lengths]).tolist())
-        for item, (start, end) in zip(inputs, bounds, strict=True):
-            own_rope = (rope[0][start:end], rope[1][start:end])
-            maps = self._maps(item.state.prompt.spans, hidden_TD[start:end], own_rope)
-            outputs.append(self._propose(maps, item.tau_roi))
+        for index, (item, (start, end)) in enumerate(zip(inputs, bounds, strict=True)):
+            rotated = _rows(rope, slice(start, end)) if self.config.rpn_rope else None
+            blocks, last = list(item.past), slice(-1, None)
+            if has_new:
+                own_TD = hidden_TD[start:end]
+                blocks += self._blocks(item, own_TD, rotated, store.kv[..., start:end, :])
+                last_D = own_TD[last]
+            else:
+                last_D = last_RD[index : index + 1]
+            q_HE = self.scoring.project("q", last_D, _rows(rotated, last))[:, 0]
+            maps = self._maps(item.state.prompt.spans, blocks, q_HE)
+            outputs.append(replace(self._propose(maps, item.tau_roi), blocks=tuple(blocks)))
         return outputs
 
-    def _maps(
-        self, spans: Sequence[ImageSpan], hidden_TD: Tensor, rope: Rope
-    ) -> tuple[RoiMap, ...]:
-        rotated = rope if self.config.rpn_rope else None
-        q_HE = self.scoring.project("q", hidden_TD[-1:], _rows(rotated, slice(-1, None)))[:, 0]
-        maps = []
-        for span in spans:
+    def _blocks(
+        self, item: RpnInput, hidden_TD: Tensor, rope: Rope | None, kv: Tensor
+    ) -> Iterator[RpnBlock]:
+        """Keep what later questions need of the new blocks."""
+        start = item.num_past
+        sink_q_HE = item.past[0].sink_query if item.past else None
+        if start == 0 and self.config.sink_mask not in {"corner", "none"}:
+            # The published code lets head 0 of the first token ask the keys of all heads.
+            sink_q_HE = self.scoring.project("q", hidden_TD[:1], _rows(rope, slice(0, 1)))[:, 0]
+        first = start
+        for span in item.state.prompt.spans[len(item.past) :]:
             height, width = span.grid
-            at = slice(span.start, span.start + height * width)
-            k_KVE = self.scoring.project("k", hidden_TD[at], _rows(rotated, at))
-            logits_V = self._scores(q_HE, k_KVE)
-            keep_V = self._keep(span, hidden_TD, rotated, k_KVE)
-            scores_V = torch.sigmoid(logits_V) * keep_V.to(logits_V)
+            end = span.start + height * width
+            at = slice(span.start - start, end - start)
+            k_KVE = self.scoring.project("k", hidden_TD[at], _rows(rope, at)).clone()
+            own = kv[..., first - start : end - start, :].clone()
+            yield RpnBlock(own, k_KVE, self._keep(span, k_KVE, sink_q_HE), sink_q_HE)
+            first = end
+
+    def _maps(
+        self, spans: Sequence[ImageSpan], blocks: Sequence[RpnBlock], q_HE: Tensor
+    ) -> tuple[RoiMap, ...]:
+        maps = []
+        for span, block in zip(spans, blocks, strict=True):
+            logits_V = self._scores(q_HE, block.keys)
+            scores_V = torch.sigmoid(logits_V) * block.keep.to(logits_V)
             smoothed = smooth(scores_V.view(span.grid)).cpu().numpy()
             maps.append(RoiMap(span, logits_V.view(span.grid).cpu().numpy(), smoothed))
         return tuple(maps)
@@ -217,15 +252,14 @@ class RegionProposer(nn.Module):
     def _scores(self, q_HE: Tensor, k_KVE: Tensor) -> Tensor:
         return cell_scores(self.config, q_HE[:, None], k_KVE)[0]
 
-    def _keep(self, span: ImageSpan, hidden_TD: Tensor, rope: Rope | None, k_KVE: Tensor) -> Tensor:
+    def _keep(self, span: ImageSpan, k_KVE: Tensor, sink_q_HE: Tensor | None) -> Tensor:
         """Mark the cells that are no attention sinks."""
         if self.config.sink_mask == "corner":
             return torch.from_numpy(corner_mask(span.grid)).flatten()
         if self.config.sink_mask == "none":
             return torch.ones(k_KVE.shape[1], dtype=torch.bool)
-        # The published code lets head 0 of the first token ask the keys of all heads.
-        q_HE = self.scoring.project("q", hidden_TD[:1], _rows(rope, slice(0, 1)))[:, 0]
-        return self._scores(q_HE[:1].expand_as(q_HE), k_KVE) < _SINK_LOGIT
+        assert sink_q_HE is not None, "the first token was seen with the first block"
+        return self._scores(sink_q_HE[:1].expand_as(sink_q_HE), k_KVE) < _SINK_LOGIT
 
     def _propose(self, maps: tuple[RoiMap, ...], tau_roi: float | None) -> RpnOutput:
         tau = self.config.tau_roi if tau_roi is None else tau_roi

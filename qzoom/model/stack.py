@@ -91,10 +91,11 @@ class DecoderStack(nn.Module):
         rope: Rope,
         attention: PackedAttention,
         *,
+        requests: Sequence[int] | None = None,
         trim: bool = True,
         counter: TokenLayerCounter | None = None,
     ) -> Tensor:
-        """Run all layers for the sake of the last token of each request.
+        """Run all layers for the sake of the last token of some requests.
 
         The last layer needs the keys and values of all tokens, and nothing else of them.
 
@@ -102,14 +103,16 @@ class DecoderStack(nn.Module):
             hidden_TD: Packed input.
             rope: Cosines and sines of the packed tokens.
             attention: Of the pass.
+            requests: Whose last token is wanted, in order; None means all. The others only leave
+                their keys and values in the attention's store.
             trim: False computes every output of the last layer, to compare or to count.
             counter: Where to count.
 
         Returns:
-            hidden_RD: Output of the last layer at the last token of each request.
+            hidden_RD: Output of the last layer at the last token of each of these requests.
         """
-        rows = attention.last_rows
-        if not trim:
+        rows = attention.last_rows(requests)
+        if not trim or not len(self.layers):
             return self.forward(hidden_TD, rope, attention, counter=counter)[rows]
         *firsts, last = self.layers
         hidden_TD = self._run_all(firsts, hidden_TD, rope, attention, None, counter)
@@ -117,9 +120,11 @@ class DecoderStack(nn.Module):
         normed = last.get_submodule("input_layernorm")(hidden_TD)
         k_KTE = rotate(project_heads(attn, "k", normed, self._head_size), rope)
         v_KTE = project_heads(attn, "v", normed, self._head_size)
-        known = attention.for_last_rows(index, k_KTE, v_KTE)
+        known = attention.for_last_rows(index, k_KTE, v_KTE, requests)
         if counter is not None:
             counter.add(self._name, index + 1, len(rows))
+        if not len(rows):
+            return hidden_TD[rows]
         return _run(last, hidden_TD[rows], (rope[0][rows], rope[1][rows]), known)
 
     def _run_all(

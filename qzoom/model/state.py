@@ -3,6 +3,7 @@
 `qzoom.model.handoff` turns these into the buffers of `qzoom.contracts` and back.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -48,27 +49,51 @@ class PrefillState:
 
     Attributes:
         prompt: The prompt.
-        prefix: State up to the end of the last picture's tokens.
-        suffix: State of the remaining tokens.
+        blocks: State up to the end of each picture's tokens, behind the block before; None where
+            whoever resumes has no need of it.
+        suffix: State of the tokens behind the last picture; None as for blocks.
     """
 
     prompt: Prompt
-    prefix: StatePart
-    suffix: StatePart
+    blocks: tuple[StatePart | None, ...]
+    suffix: StatePart | None
 
-    @property
-    def hidden(self) -> Tensor:
-        """Output of layer B for the whole prompt, [T, D]; a copy."""
-        return torch.cat([self.prefix.hidden, self.suffix.hidden])
-
-    def copy_kv(self, target: Tensor, num_tokens: int) -> None:
-        """Copy the keys and values of the first tokens.
+    def _parts(self, start: int, end: int) -> Iterator[tuple[int, StatePart, slice]]:
+        """Find the parts that hold the state of some tokens.
 
         Args:
-            target: [B, 2, K, S, E] with S at least `num_tokens`; written in place.
-            num_tokens: How many.
+            start: First token.
+            end: Behind the last token.
+
+        Yields:
+            For each part the first of these tokens, the part, and where they are in it.
+
+        Raises:
+            ValueError: If a part holds the state of more or fewer tokens.
         """
-        split = min(self.prefix.hidden.shape[0], num_tokens)
-        target[..., :split, :] = self.prefix.kv[..., :split, :]
-        if num_tokens > split:
-            target[..., split:num_tokens, :] = self.suffix.kv[..., : num_tokens - split, :]
+        first = 0
+        bounds = (*self.prompt.block_ends, len(self.prompt.ids))
+        for part, last in zip((*self.blocks, self.suffix), bounds, strict=True):
+            low, high = max(start, first), min(end, last)
+            if low < high:
+                assert part is not None, f"the state of tokens {first} to {last} is not here"
+                if len(part.hidden) != last - first:
+                    raise ValueError(f"state of {len(part.hidden)}, not {last - first}, tokens")
+                yield low, part, slice(low - first, high - first)
+            first = last
+
+    def hidden(self, start: int, end: int) -> Tensor:
+        """Output of layer B for some tokens, [end - start, D]."""
+        pieces = [part.hidden[at] for _, part, at in self._parts(start, end)]
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+
+    def copy_kv(self, target: Tensor, start: int, end: int) -> None:
+        """Copy keys and values of some tokens to the same places.
+
+        Args:
+            target: [B, 2, K, S, E] with S at least `end`; written in place.
+            start: First token.
+            end: Behind the last token.
+        """
+        for low, part, at in self._parts(start, end):
+            target[..., low : low + at.stop - at.start, :] = part.kv[..., at, :]

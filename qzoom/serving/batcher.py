@@ -68,17 +68,26 @@ class Batcher(Generic[Item, Result]):
         self._max_waiting = max_waiting
         self._stop = stop or StopBetweenLayers(None)
         self._watchdog = Watchdog(name, max_compute_s)
-        self._waiting: deque[_Waiting[Item, Result]] = deque()
+        self._urgent: deque[_Waiting[Item, Result]] = deque()
+        self._patient: deque[_Waiting[Item, Result]] = deque()
         self._arrival = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
 
-    async def submit(self, item: Item, tokens: int, deadline: float) -> tuple[Result, Timing]:
+    @property
+    def num_waiting(self) -> int:
+        """Items that wait for a batch."""
+        return len(self._urgent) + len(self._patient)
+
+    async def submit(
+        self, item: Item, tokens: int, deadline: float, *, is_urgent: bool = True
+    ) -> tuple[Result, Timing]:
         """Run one item in some batch. A cancelled caller's item is skipped if it still waits.
 
         Args:
             item: What to compute.
             tokens: Its share of the budget.
             deadline: Unix time in seconds after which nobody waits for the result.
+            is_urgent: False lets all urgent items go first.
 
         Returns:
             The result, and where the time went.
@@ -88,9 +97,9 @@ class Batcher(Generic[Item, Result]):
             DeadlineExceeded: If the deadline passes before the item's batch ends.
             QZoomError: What the computation raised for this item.
         """
-        if len(self._waiting) >= self._max_waiting:
+        if self.num_waiting >= self._max_waiting:
             raise Overloaded(
-                f"{self._name}: {len(self._waiting)} requests wait, limit {self._max_waiting}",
+                f"{self._name}: {self.num_waiting} requests wait, limit {self._max_waiting}",
                 retry_after_s=RETRY_AFTER_S,
             )
         loop = asyncio.get_running_loop()
@@ -99,7 +108,7 @@ class Batcher(Generic[Item, Result]):
         waiting = _Waiting[Item, Result](
             item, tokens, deadline, time.monotonic(), loop.create_future()
         )
-        self._waiting.append(waiting)
+        (self._urgent if is_urgent else self._patient).append(waiting)
         self._arrival.set()
         try:
             async with asyncio.timeout(max(0.0, deadline - time.time())):
@@ -121,9 +130,10 @@ class Batcher(Generic[Item, Result]):
         """Stop; items that still wait fail with `Unavailable`."""
         if self._worker is not None:
             self._worker.cancel()
-        for waiting in self._waiting:
-            _fail(waiting, Unavailable(f"{self._name}: the service is stopping"))
-        self._waiting.clear()
+        for queue in (self._urgent, self._patient):
+            for waiting in queue:
+                _fail(waiting, Unavailable(f"{self._name}: the service is stopping"))
+            queue.clear()
 
     async def _work(self) -> None:
         while True:
@@ -138,14 +148,15 @@ class Batcher(Generic[Item, Result]):
         """Take the next batch, leaving out what nobody waits for any more."""
         batch: list[_Waiting[Item, Result]] = []
         budget, now = self._max_tokens, time.time()
-        while self._waiting:
-            waiting = self._waiting[0]
-            if not waiting.answer.done() and waiting.deadline > now:
-                if batch and waiting.tokens > budget:
-                    break
-                budget -= waiting.tokens
-                batch.append(waiting)
-            self._waiting.popleft()
+        for queue in (self._urgent, self._patient):
+            while queue:
+                waiting = queue[0]
+                if not waiting.answer.done() and waiting.deadline > now:
+                    if batch and waiting.tokens > budget:
+                        return batch
+                    budget -= waiting.tokens
+                    batch.append(waiting)
+                queue.popleft()
         return batch
 
     async def _run(self, batch: list[_Waiting[Item, Result]]) -> None:

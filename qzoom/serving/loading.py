@@ -2,6 +2,7 @@
 
 import torch
 
+from qzoom.contracts.keys import fingerprint
 from qzoom.model.loading import Checkpoint, open_checkpoint
 from qzoom.settings import StageSettings
 
@@ -20,3 +21,8 @@ def open_for(settings: StageSettings) -> Checkpoint:
 def dtype_of(settings: StageSettings) -> torch.dtype:
     """Translate the name of the element type."""
     return DTYPES[settings.dtype]
+
+
+def fingerprint_of(checkpoint: Checkpoint, settings: StageSettings) -> bytes:
+    """Name the model for the keys of cached state: weights, behaviour and element type."""
+    return fingerprint(checkpoint.revision, repr(checkpoint.qzoom), settings.dtype)

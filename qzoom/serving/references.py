@@ -6,7 +6,7 @@ the time of one call.
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from ray.exceptions import ObjectLostError, RayError
@@ -16,6 +16,23 @@ from qzoom.errors import DeadlineExceeded, StateLost
 
 Reference = Any
 """A `ray.ObjectRef`; Ray types it by its content."""
+
+Reader = Callable[[Sequence[int]], Awaitable[list[Buffer]]]
+"""Opens some of a call's references, by their place in its list; the others stay unopened."""
+
+
+def reader(references: Sequence[Reference], deadline: float) -> Reader:
+    """Let a service open what it needs, and nothing else.
+
+    Args:
+        references: Of one call.
+        deadline: Unix time in seconds.
+    """
+
+    async def read(places: Sequence[int]) -> list[Buffer]:
+        return await read_buffers([references[place] for place in places], deadline)
+
+    return read
 
 
 async def read_buffers(references: Sequence[Reference], deadline: float) -> list[Buffer]:

@@ -106,6 +106,7 @@ class RequestTelemetry:
                     compute_ms=timing.compute_s * 1e3 if timing else None,
                     batch_size=timing.batch_size if timing else None,
                     error=failure,
+                    reused_tokens=timing.cache.reused if timing and timing.cache else None,
                 )
             )
 
@@ -115,6 +116,17 @@ class RequestTelemetry:
         self._metrics.observe(Metric.STAGE_COMPUTE, timing.compute_s, record.name)
         self._metrics.observe(Metric.STAGE_TRANSFER, max(0.0, transfer_s), record.name)
         self._metrics.observe(Metric.BATCH_SIZE, timing.batch_size, record.name)
+        if timing.cache is not None:
+            use, stage = timing.cache, record.name
+            self._metrics.add(Metric.CACHE_LOOKUPS, stage, "hit" if use.is_hit else "miss")
+            self._metrics.add(Metric.CACHE_TOKENS, stage, "reused", by=use.reused)
+            self._metrics.add(Metric.CACHE_TOKENS, stage, "computed", by=use.computed)
+            if use.held_bytes is not None:
+                self._metrics.set(Metric.CACHE_BYTES, use.held_bytes, stage)
+
+    def remembers(self, num_bytes: int) -> None:
+        """Record what the gateway itself keeps of pictures."""
+        self._metrics.set(Metric.CACHE_BYTES, num_bytes, "gateway")
 
     def gate_decided(self, p_refine: float | None, tau_gate: float | None, is_open: bool) -> None:
         """Record the gate's decision as `gate.decide`.

@@ -74,6 +74,8 @@ class Attribute(_Name):
     QUEUE_MS = "qzoom.queue_ms", "Milliseconds from the arrival at a replica to its batch"
     COMPUTE_MS = "qzoom.compute_ms", "Milliseconds that the batch took"
     BATCH_SIZE = "qzoom.batch_size", "Requests that shared the batch"
+    CACHE_HIT = "qzoom.cache.hit", "Whether the stage was spared work that was done before"
+    CACHE_REUSED = "qzoom.cache.reused_tokens", "Tokens whose state or encoding was there"
     DEGRADED = "qzoom.degraded", "Why a coarse answer was given where a zoom was meant"
     BROWNOUT = "qzoom.brownout", "Level of brown-out when the request was admitted"
     RERUNS = "qzoom.reruns", "How often the stages were run again because their state was lost"
@@ -171,6 +173,25 @@ class Metric(Enum):
         "Requests that shared a batch, per call",
         ("stage",),
         BATCH_BUCKETS,
+    )
+    CACHE_LOOKUPS = MetricSpec(
+        "qzoom_cache_lookups_total",
+        Kind.COUNTER,
+        "Stage calls that could reuse something: `hit` if they did, else `miss`",
+        ("stage", "result"),
+    )
+    CACHE_TOKENS = MetricSpec(
+        "qzoom_cache_tokens_total",
+        Kind.COUNTER,
+        "Tokens that a cache could have spared: `reused` ones, and `computed` ones",
+        ("stage", "kind"),
+    )
+    CACHE_BYTES = MetricSpec(
+        "qzoom_cache_bytes",
+        Kind.GAUGE,
+        "What the cache of the stage's replica held at the last reply; `gateway` is its own",
+        ("stage",),
+        is_shared=True,
     )
     REQUESTS = MetricSpec(
         "qzoom_requests_total",

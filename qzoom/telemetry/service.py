@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from qzoom.contracts.stages import Context, Timing
 from qzoom.telemetry.logs import EventLog
 from qzoom.telemetry.names import Attribute, AttributeValue, Event, Span
-from qzoom.telemetry.tracing import OpenSpan, Tracer, error_code
+from qzoom.telemetry.tracing import OpenSpan, Tracer, cache_attributes, error_code
 
 
 class StageCall:
@@ -31,6 +31,7 @@ class StageCall:
             Attribute.QUEUE_MS: round(timing.queue_s * 1e3, 3),
             Attribute.COMPUTE_MS: round(timing.compute_s * 1e3, 3),
             Attribute.BATCH_SIZE: timing.batch_size,
+            **cache_attributes(timing),
             **(attributes or {}),
         }
 

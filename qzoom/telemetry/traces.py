@@ -25,6 +25,7 @@ class SpanRecord:
         compute_ms: Milliseconds that the batch took; None within the gateway.
         batch_size: Requests that shared the batch; None within the gateway.
         error: Code of the error that ended it, if one did.
+        reused_tokens: Tokens that a cache spared; None where there is none.
     """
 
     name: str
@@ -34,6 +35,7 @@ class SpanRecord:
     compute_ms: float | None = None
     batch_size: int | None = None
     error: str | None = None
+    reused_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

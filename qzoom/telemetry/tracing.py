@@ -96,6 +96,7 @@ class OpenSpan:
                 Attribute.QUEUE_MS: timing.queue_s * 1e3,
                 Attribute.COMPUTE_MS: timing.compute_s * 1e3,
                 Attribute.BATCH_SIZE: timing.batch_size,
+                **cache_attributes(timing),
                 **(attributes or {}),
             }
         )
@@ -239,3 +240,13 @@ def _provider(service: str) -> TracerProvider | None:
     provider = TracerProvider(resource=resource)
     provider.add_span_processor(BatchSpanProcessor(trace_exporter.OTLPSpanExporter()))
     return provider
+
+
+def cache_attributes(timing: Timing) -> dict[Attribute, AttributeValue]:
+    """Say what a cache spared; nothing where there is none."""
+    if timing.cache is None:
+        return {}
+    return {
+        Attribute.CACHE_HIT: timing.cache.is_hit,
+        Attribute.CACHE_REUSED: timing.cache.reused,
+    }

@@ -11,7 +11,7 @@ from ray import serve
 from qzoom.contracts.stages import EncodeCoarse, Encoded, EncodeRoi
 from qzoom.contracts.status import ReplicaStatus
 from qzoom.contracts.tensors import Buffer
-from qzoom.serving.references import Reference, read_buffers
+from qzoom.serving.references import Reference, reader
 from qzoom.serving.replica import Replica
 from qzoom.telemetry.names import Span
 from services.encoder.settings import EncoderSettings
@@ -37,8 +37,8 @@ class EncoderDeployment:
     ) -> AsyncGenerator[Encoded | Buffer, None]:
         """Yield the reply, then the buffer of visual tokens, for a whole picture."""
         with self._replica.telemetry.stage(Span.ENCODER_COARSE, request.context) as call:
-            (pixels,) = await read_buffers(references, request.context.deadline)
-            encoded, visual = await self._service.encode_coarse(request, pixels)
+            read = reader(references, request.context.deadline)
+            encoded, visual = await self._service.encode_coarse(request, read)
             call.ran(encoded.timing)
         yield encoded
         yield visual
@@ -48,8 +48,8 @@ class EncoderDeployment:
     ) -> AsyncGenerator[Encoded | Buffer, None]:
         """Yield the reply, then the buffer of visual tokens, for a crop of the picture."""
         with self._replica.telemetry.stage(Span.ENCODER_ROI, request.context) as call:
-            (pixels,) = await read_buffers(references, request.context.deadline)
-            encoded, visual = await self._service.encode_roi(request, pixels)
+            read = reader(references, request.context.deadline)
+            encoded, visual = await self._service.encode_roi(request, read)
             call.ran(encoded.timing)
         yield encoded
         yield visual

@@ -11,7 +11,7 @@ from ray import serve
 from qzoom.contracts.stages import Prefill, Prefilled
 from qzoom.contracts.status import ModelFacts, ReplicaStatus
 from qzoom.contracts.tensors import Buffer
-from qzoom.serving.references import Reference, read_buffers
+from qzoom.serving.references import Reference, reader
 from qzoom.serving.replica import Replica
 from qzoom.telemetry.names import Attribute, Span
 from services.gate.settings import GateSettings
@@ -35,15 +35,15 @@ class GateDeployment:
     async def prefill(
         self, request: Prefill, references: Sequence[Reference]
     ) -> AsyncGenerator[Prefilled | Buffer, None]:
-        """Yield the reply, then the buffers of the state: prefix and suffix."""
+        """Yield the reply, then the buffers of the state: the blocks to be sent, and the suffix."""
         with self._replica.telemetry.stage(Span.GATE_PREFILL, request.context) as call:
-            visuals = await read_buffers(references, request.context.deadline)
-            prefilled, prefix, suffix = await self._service.prefill(request, visuals)
+            read = reader(references, request.context.deadline)
+            prefilled, buffers = await self._service.prefill(request, read)
             score = prefilled.p_refine
             call.ran(prefilled.timing, {} if score is None else {Attribute.P_REFINE: score})
         yield prefilled
-        yield prefix
-        yield suffix
+        for buffer in buffers:
+            yield buffer
 
     async def facts(self) -> ModelFacts:
         """What the gateway must know about the model."""

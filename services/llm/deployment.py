@@ -11,7 +11,7 @@ from ray import serve
 
 from qzoom.contracts.stages import Resume, Token
 from qzoom.contracts.status import ReplicaStatus
-from qzoom.serving.references import Reference, read_buffers
+from qzoom.serving.references import Reference, reader
 from qzoom.serving.replica import Replica
 from qzoom.telemetry.names import Span
 from services.llm.settings import LlmSettings
@@ -38,7 +38,7 @@ class LlmDeployment:
         """Yield tokens; closing or cancelling the generator ends the decoding."""
         telemetry, context = self._replica.telemetry, request.context
         with telemetry.stage(Span.LLM_RESUME, context) as call:
-            tokens = self._service.answer(request, await read_buffers(references, context.deadline))
+            tokens = self._service.answer(request, reader(references, context.deadline))
             token = await anext(tokens)
             assert token.resume is not None, "the first token carries the time of the prefill"
             call.ran(token.resume)

@@ -1,17 +1,16 @@
 """Which requests does the decoder work on next? Continuous batching in one thread.
 
-Each round first finishes the prefill of newcomers, as many as there are free slots and as fit a
-budget of tokens, then decodes one token for every running request. So requests join and leave
-between steps, a long queue of prompts cannot starve those that decode, and a cancelled request is
-gone within one step.
+Each round gives free slots to the waiting, computes the next chunk of prompts, and decodes one
+token for every running request. While some decode, a chunk is short, so that nobody waits longer
+than one chunk for the next token. The direct route goes before the zoom route, then the earlier
+deadline before the later: a prefill is interrupted between chunks, and some slots are never given
+to zooming requests. Requests join and leave between steps; a cancelled one is gone within one step.
 """
 
-import math
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 
 from torch import Tensor
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
@@ -23,28 +22,14 @@ from qzoom.model.decoder import Decoder, ResumeInput
 from qzoom.model.generation import Generation
 from qzoom.model.sampling import draw_tokens
 from qzoom.serving.abandon import Abandoned, StopBetweenLayers
+from qzoom.serving.prefixes import PrefixCache
 from qzoom.serving.watchdog import Watchdog
 from services.llm.job import Job
+from services.llm.progress import Bounds, Prefilling, Running, max_zooms
+from services.llm.sharing import Sharing
 
 RETRY_AFTER_S = 1.0
 """What a refused caller is told to wait."""
-
-
-@dataclass(eq=False)
-class _Running:
-    """An answer that holds a slot.
-
-    Attributes:
-        job: What was asked.
-        generation: What was drawn so far.
-        started: Monotonic time of the first token in seconds.
-        batch_size: Most requests that shared a step with it.
-    """
-
-    job: Job
-    generation: Generation
-    started: float
-    batch_size: int = 1
 
 
 class Scheduler:
@@ -55,9 +40,8 @@ class Scheduler:
         cache: Its KV slots: the hard bound on requests at once and on their lengths.
         tokenizer: Of the checkpoint.
         eos_ids: Tokens that end an answer.
-        max_prefill_tokens: Budget of one prefill; a longer prompt runs alone.
-        max_waiting: Most requests that wait for a slot; more are refused.
-        max_compute_s: A prefill or step that takes longer hangs.
+        prefixes: Keys and values of all layers of blocks that requests share.
+        bounds: What limits it beside the slots.
         on_thread_start: Called first in the thread, to prepare it for computing.
     """
 
@@ -68,22 +52,23 @@ class Scheduler:
         tokenizer: PreTrainedTokenizerBase,
         eos_ids: Collection[int],
         *,
-        max_prefill_tokens: int,
-        max_waiting: int,
-        max_compute_s: float = math.inf,
+        prefixes: PrefixCache[Tensor],
+        bounds: Bounds,
         on_thread_start: Callable[[], None],
     ) -> None:
         self._decoder = decoder
         self._cache = cache
         self._tokenizer = tokenizer
         self._eos_ids = eos_ids
-        self._max_prefill_tokens = max_prefill_tokens
-        self._max_waiting = max_waiting
+        self._sharing = Sharing(prefixes, cache)
+        self._bounds = bounds
+        self._max_zooms = max_zooms(cache.num_slots)
         self._on_thread_start = on_thread_start
         self._stop = StopBetweenLayers(decoder)
-        self._watchdog = Watchdog("llm", max_compute_s)
-        self._waiting: deque[Job] = deque()
-        self._running: list[_Running] = []
+        self._watchdog = Watchdog("llm", bounds.max_compute_s)
+        self._waiting: list[Job] = []
+        self._prefilling: list[Prefilling] = []
+        self._running: list[Running] = []
         self._changed = threading.Condition()
         self._is_closing = False
         self._defect: BaseException | None = None
@@ -93,7 +78,7 @@ class Scheduler:
     @property
     def num_running(self) -> int:
         """Requests that hold a slot."""
-        return len(self._running)
+        return len(self._prefilling) + len(self._running)
 
     @property
     def defect(self) -> BaseException | None:
@@ -116,9 +101,10 @@ class Scheduler:
         with self._changed:
             if self._is_closing or self._defect is not None:
                 raise Unavailable("llm: the service is stopping")
-            if len(self._waiting) >= self._max_waiting:
+            limit = self._bounds.max_waiting
+            if len(self._waiting) >= limit:
                 raise Overloaded(
-                    f"llm: {len(self._waiting)} requests wait, limit {self._max_waiting}",
+                    f"llm: {len(self._waiting)} requests wait, limit {limit}",
                     retry_after_s=RETRY_AFTER_S,
                 )
             self._waiting.append(job)
@@ -143,28 +129,35 @@ class Scheduler:
             while self._await_work():
                 self._drop_abandoned()
                 with self._watchdog.busy():
-                    if newcomers := self._admit():
-                        self._resume(newcomers)
+                    self._admit()
+                    if self._prefilling:
+                        self._prefill()
                     if self._running:
                         self._step()
         except BaseException as error:
             self._defect = error
             raise
         finally:
-            for job in [*self._waiting, *(running.job for running in self._running)]:
+            holders = [one.job for one in (*self._prefilling, *self._running)]
+            for job in (*self._waiting, *holders):
                 job.mailbox.fail(Unavailable("llm: the service is stopping"))
 
     def _await_work(self) -> bool:
         with self._changed:
-            self._changed.wait_for(lambda: self._is_closing or self._waiting or self._running)
+            self._changed.wait_for(
+                lambda: self._is_closing or self._waiting or self._prefilling or self._running
+            )
             return not self._is_closing
 
     def _drop_abandoned(self) -> None:
         """Free what nobody waits for: cancelled, or past its deadline."""
         now = time.time()
         with self._changed:
-            kept = [job for job in self._waiting if not self._is_abandoned(job, now)]
-            self._waiting = deque(kept)
+            self._waiting = [job for job in self._waiting if not self._is_abandoned(job, now)]
+        for one in list(self._prefilling):
+            if self._is_abandoned(one.job, now):
+                self._prefilling.remove(one)
+                self._cache.free(one.resumption.slot)
         for running in list(self._running):
             if self._is_abandoned(running.job, now):
                 self._leave(running)
@@ -175,61 +168,98 @@ class Scheduler:
             return True
         return job.is_cancelled
 
-    def _admit(self) -> list[tuple[Job, int]]:
-        """Give free slots to the waiting, in order, up to the budget of one prefill."""
-        newcomers: list[tuple[Job, int]] = []
-        budget = self._max_prefill_tokens
-        with self._changed:
-            while self._waiting and self._cache.num_free:
-                if newcomers and self._waiting[0].num_tokens > budget:
-                    break
-                job = self._waiting.popleft()
-                budget -= job.num_tokens
-                newcomers.append((job, self._cache.alloc()))
-        return newcomers
+    def _admit(self) -> None:
+        """Give free slots to the waiting, the most urgent first.
 
-    def _resume(self, newcomers: list[tuple[Job, int]]) -> None:
-        """Finish the prefill of some requests and draw their first tokens."""
-        started = time.monotonic()
+        Who needs a block that another one is computing waits for it.
+        """
+        claimed = {key for one in self._prefilling for key in one.missing}
+        taken: list[Job] = []
+        with self._changed:
+            free = self._cache.num_free
+            holders = (*self._prefilling, *self._running)
+            zooms_left = self._max_zooms - sum(one.job.is_zoom for one in holders)
+            for job in sorted(self._waiting, key=lambda job: job.urgency) if free else ():
+                missing = self._sharing.missing(job)
+                if (job.is_zoom and zooms_left <= 0) or missing & claimed:
+                    continue
+                claimed |= missing
+                zooms_left -= job.is_zoom
+                taken.append(job)
+                if len(taken) == free:
+                    break
+            self._waiting = [job for job in self._waiting if job not in taken]
+        for job in taken:
+            self._begin(job)
+
+    def _begin(self, job: Job) -> None:
+        assert job.state is not None, "a job is resumed once"
+        slot = self._cache.alloc()
+        past, missing = self._sharing.past(job), self._sharing.missing(job)
         try:
-            inputs = [_input(job, slot) for job, slot in newcomers]
-            with self._stop.watching(lambda: all(job.is_unwanted for job, _ in newcomers)):
-                logits = self._decoder.resume(self._cache, inputs)
-        except Abandoned:
-            for job, slot in newcomers:
-                self._is_abandoned(job, time.time())
-                self._cache.free(slot)
-            return
+            item = ResumeInput(slot, job.state, job.roi, past)
+            resumption = self._decoder.begin(self._cache, item)
         except Exception as error:
-            self._fail_prefill(newcomers, error)
+            self._cache.free(slot)
+            job.mailbox.fail(error)
             return
+        self._prefilling.append(Prefilling(job, resumption, past, missing))
+
+    def _prefill(self) -> None:
+        """Compute the next chunk of prompts, the most urgent first."""
+        budget = self._bounds.chunk_tokens if self._running else self._bounds.max_prefill_tokens
+        steps: list[tuple[Prefilling, int]] = []
+        for one in sorted(self._prefilling, key=lambda one: one.job.urgency):
+            if budget == 0:
+                break
+            steps.append((one, min(budget, one.resumption.remaining)))
+            budget -= steps[-1][1]
+        self._advance(steps)
+
+    def _advance(self, steps: Sequence[tuple[Prefilling, int]]) -> None:
         now = time.monotonic()
-        timings = [
-            Timing(started - job.arrived, now - started, len(newcomers)) for job, _ in newcomers
-        ]
-        joined = [_Running(job, self._generation(job, slot), now) for job, slot in newcomers]
+        for one, _ in steps:
+            one.started = one.started or now
+        try:
+            with self._stop.watching(lambda: all(one.job.is_unwanted for one, _ in steps)):
+                logits = self._decoder.advance(self._cache, [(p.resumption, n) for p, n in steps])
+        except Abandoned:
+            return  # All of them are dropped before the next round.
+        except Exception as error:
+            if len(steps) > 1:
+                # One request spoiled the batch: alone, each meets its own fate.
+                for step in steps:
+                    self._advance([step])
+                return
+            ((broken, _),) = steps
+            self._prefilling.remove(broken)
+            self._cache.free(broken.resumption.slot)
+            broken.job.mailbox.fail(error)
+            return
+        complete = [one for one, _ in steps if not one.resumption.remaining]
+        if complete:
+            self._start_decoding(complete, logits, len(steps))
+
+    def _start_decoding(self, complete: list[Prefilling], logits: Tensor, batch_size: int) -> None:
+        """Keep what others can share, and draw the first tokens."""
+        joined, timings, now = [], [], time.monotonic()
+        for one in complete:
+            self._prefilling.remove(one)
+            self._sharing.keep(one)
+            started = one.started or now
+            use = self._sharing.use(one)
+            timings.append(Timing(started - one.job.arrived, now - started, batch_size, use))
+            joined.append(Running(one.job, self._generation(one), now))
         self._running += joined
         self._draw(joined, logits, timings)
-
-    def _fail_prefill(self, newcomers: list[tuple[Job, int]], error: Exception) -> None:
-        for _, slot in newcomers:
-            self._cache.free(slot)
-        if len(newcomers) == 1:
-            newcomers[0][0].mailbox.fail(error)
-            return
-        # One request spoiled the batch: alone, each meets its own fate.
-        for job, _ in newcomers:
-            self._resume([(job, self._cache.alloc())])
 
     def _step(self) -> None:
         """Decode one token for every running request."""
         running = list(self._running)
+        slots = [one.generation.slot for one in running]
+        last = [one.generation.ids[-1] for one in running]
         try:
-            logits = self._decoder.step(
-                self._cache,
-                [one.generation.slot for one in running],
-                [one.generation.ids[-1] for one in running],
-            )
+            logits = self._decoder.step(self._cache, slots, last)
         except Exception as error:
             for one in running:
                 one.job.mailbox.fail(error)
@@ -240,7 +270,7 @@ class Scheduler:
         self._draw(running, logits)
 
     def _draw(
-        self, running: list[_Running], logits: Tensor, timings: list[Timing] | None = None
+        self, running: list[Running], logits: Tensor, timings: list[Timing] | None = None
     ) -> None:
         """Draw a token for each and send it; the first ones carry the time of the prefill."""
         ids = draw_tokens(logits, [one.generation.sampler for one in running])
@@ -248,26 +278,22 @@ class Scheduler:
             one.job.state = one.job.roi = None
             text = one.generation.add(token_id)
             finish = one.generation.finish
-            decode = None
+            token = Token(text, (token_id,), finish)
             if finish is not None and timings is None:
                 decode = Timing(0.0, time.monotonic() - one.started, one.batch_size)
-            token = Token(text, (token_id,), finish, decode=decode)
+                token = replace(token, decode=decode)
             if timings is not None:
                 token = replace(token, resume=timings[i], prompt_tokens=one.job.num_tokens)
             one.job.mailbox.put(token)
             if finish is not None:
                 self._leave(one)
 
-    def _generation(self, job: Job, slot: int) -> Generation:
+    def _generation(self, one: Prefilling) -> Generation:
         # The token that is drawn last needs no room: its keys and values are never computed.
-        room = self._cache.max_len - job.num_tokens + 1
-        return Generation(slot, job.sampling, self._tokenizer, self._eos_ids, max_tokens=room)
+        room = self._cache.max_len - one.job.num_tokens + 1
+        slot, sampling = one.resumption.slot, one.job.sampling
+        return Generation(slot, sampling, self._tokenizer, self._eos_ids, max_tokens=room)
 
-    def _leave(self, running: _Running) -> None:
+    def _leave(self, running: Running) -> None:
         self._running.remove(running)
         self._cache.free(running.generation.slot)
-
-
-def _input(job: Job, slot: int) -> ResumeInput:
-    assert job.state is not None, "a job is resumed once"
-    return ResumeInput(slot, job.state, job.roi)

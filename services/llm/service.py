@@ -1,23 +1,24 @@
 """What does the llm do with a request? Hand it to the scheduler and pass its tokens on."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from typing import Self
 
-from torch import nn
+from torch import Tensor, nn
 
 from qzoom.contracts.stages import Resume, Token
-from qzoom.contracts.tensors import Buffer
 from qzoom.errors import Unavailable
-from qzoom.model.decoder import Decoder, Roi
-from qzoom.model.handoff import unpack_state, unpack_visual
+from qzoom.model.decoder import Decoder
 from qzoom.model.loading import Checkpoint
 from qzoom.model.stack import TokenLayerCounter
-from qzoom.model.state import PrefillState
 from qzoom.serving.loading import dtype_of, open_for
-from services.llm.job import Job
+from qzoom.serving.prefixes import PrefixCache
+from qzoom.serving.references import Reader
+from services.llm.job import Job, Prefix
 from services.llm.mailbox import Mailbox
+from services.llm.opening import open_state, shared_blocks
+from services.llm.progress import Bounds
 from services.llm.scheduler import Scheduler
 from services.llm.settings import LlmSettings
 
@@ -42,14 +43,19 @@ class LlmService:
         on_thread_start: Callable[[], None],
     ) -> None:
         self._decoder = decoder
+        self._prefixes = PrefixCache[Tensor](settings.reuse_bytes, lambda kv: kv.nbytes)
         self._scheduler = Scheduler(
             decoder,
-            decoder.new_cache(settings.max_slots, settings.max_len),
+            decoder.new_cache(_num_slots(decoder, settings), settings.max_len),
             checkpoint.tokenizer,
             checkpoint.eos_ids,
-            max_prefill_tokens=settings.max_prefill_tokens,
-            max_waiting=settings.max_waiting,
-            max_compute_s=settings.max_compute_s,
+            prefixes=self._prefixes,
+            bounds=Bounds(
+                settings.max_prefill_tokens,
+                settings.chunk_tokens,
+                settings.max_waiting,
+                settings.max_compute_s,
+            ),
             on_thread_start=on_thread_start,
         )
 
@@ -84,14 +90,13 @@ class LlmService:
         """Requests that hold a KV slot."""
         return self._scheduler.num_running
 
-    async def answer(
-        self, request: Resume, buffers: Sequence[Buffer]
-    ) -> AsyncGenerator[Token, None]:
+    async def answer(self, request: Resume, read: Reader) -> AsyncGenerator[Token, None]:
         """Write one answer; closing the generator frees its slot within one step.
 
         Args:
             request: The coarse prompt, the route and how to draw tokens.
-            buffers: Prefix, suffix, then the RoI and the pictures behind it on the zoom route.
+            read: Opens the state of the blocks, then of the suffix, then the RoI and the pictures
+                behind it on the zoom route, where it is needed.
 
         Yields:
             Tokens; the last one says why the answer ended.
@@ -101,16 +106,21 @@ class LlmService:
             QZoomError: If the answer cannot be written, or not in time.
         """
         mailbox = Mailbox(asyncio.get_running_loop())
-        roi_grid = request.roi.grid if request.roi else None
+        tail = None
+        if request.proposal is not None and request.roi is not None:
+            prompt = request.prefilled.prompt
+            tail = self._decoder.tail(prompt, request.proposal, request.roi.grid)
+        shared = shared_blocks(request, tail)
+        found = self._prefixes.find(shared.keys)
+        opened = await open_state(request, len(found), read)
         job = Job(
-            state=_state(request, buffers),
-            roi=_roi(request, buffers),
-            num_tokens=self._decoder.num_tokens(
-                request.prefilled.prompt, request.proposal, roi_grid
-            ),
+            state=opened.state,
+            roi=opened.roi,
+            num_tokens=shared.num_tokens,
             sampling=request.sampling,
             deadline=request.context.deadline,
             mailbox=mailbox,
+            prefix=Prefix(shared.keys, shared.ends, found),
         )
         self._scheduler.submit(job)
         try:
@@ -135,17 +145,18 @@ class LlmService:
         self._scheduler.close(CLOSE_S)
 
 
-def _state(request: Resume, buffers: Sequence[Buffer]) -> PrefillState:
-    reply = request.prefilled
-    return unpack_state(reply.prompt, (reply.prefix, buffers[0]), (reply.suffix, buffers[1]))
+def _num_slots(decoder: Decoder, settings: LlmSettings) -> int:
+    """Fit the slots into the memory for keys and values.
 
-
-def _roi(request: Resume, buffers: Sequence[Buffer]) -> Roi | None:
-    if request.proposal is None or request.roi is None:
-        return None
-    encodings = (request.roi, *request.later_images)
-    visual, *later = (
-        unpack_visual(encoded.grid, encoded.visual, buffer)
-        for encoded, buffer in zip(encodings, buffers[2:], strict=True)
-    )
-    return Roi(request.proposal, visual, tuple(later))
+    Raises:
+        ValueError: If it does not suffice for one.
+    """
+    if settings.max_kv_bytes is None:
+        return settings.max_slots
+    one = decoder.slot_bytes(settings.max_len)
+    if one > settings.max_kv_bytes:
+        raise ValueError(
+            f"max_kv_bytes is {settings.max_kv_bytes}, a slot of {settings.max_len} positions "
+            f"takes {one}"
+        )
+    return min(settings.max_slots, settings.max_kv_bytes // one)

@@ -17,8 +17,14 @@ class LlmSettings(StageSettings):
     max_len: int = Field(4096, ge=16)
     """Most positions of one request, prompt and answer together."""
 
+    max_kv_bytes: int | None = Field(None, ge=1)
+    """Most memory of all slots: fewer than `max_slots` where it does not suffice for them."""
+
     max_prefill_tokens: int = Field(4096, ge=1)
-    """Budget of one prefill in prompt tokens; a longer prompt runs alone."""
+    """Most prompt tokens that are computed at once while nobody decodes."""
+
+    chunk_tokens: int = Field(512, ge=1)
+    """Most prompt tokens that are computed between two steps of decoding."""
 
     trim: bool = True
     """Skip what no output needs; False to compare or to count."""

@@ -10,7 +10,7 @@ from ray import serve
 
 from qzoom.contracts.stages import Propose, Proposed
 from qzoom.contracts.status import ReplicaStatus
-from qzoom.serving.references import Reference, read_buffers
+from qzoom.serving.references import Reference, reader
 from qzoom.serving.replica import Replica
 from qzoom.telemetry.names import Span
 from services.rpn.settings import RpnSettings
@@ -36,8 +36,8 @@ class RpnDeployment:
     ) -> AsyncGenerator[Proposed, None]:
         """Yield the proposal; a generator like the methods that also yield state."""
         with self._replica.telemetry.stage(Span.RPN_PROPOSE, request.context) as call:
-            prefix, suffix = await read_buffers(references, request.context.deadline)
-            proposed = await self._service.propose(request, prefix, suffix)
+            read = reader(references, request.context.deadline)
+            proposed = await self._service.propose(request, read)
             call.ran(proposed.timing)
         yield proposed
 

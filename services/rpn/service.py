@@ -1,30 +1,40 @@
-"""What does the RPN do with a request? Score the coarse cells in batches."""
+"""What does the RPN do with a request? Score the coarse cells in batches.
+
+What its branch computed over image blocks is kept, as in the gate service.
+"""
 
 from collections.abc import Iterator
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from torch import nn
 
-from qzoom.contracts.stages import Prefilled, Propose, Proposed
-from qzoom.contracts.tensors import Buffer
+from qzoom.contracts.stages import CacheUse, Propose, Proposed
 from qzoom.errors import InvalidRequest
 from qzoom.model.handoff import unpack_state
-from qzoom.model.rpn import RegionProposer, RpnInput, RpnOutput
+from qzoom.model.rpn import RegionProposer, RpnBlock, RpnInput, RpnOutput
 from qzoom.model.stack import TokenLayerCounter
+from qzoom.model.state import PrefillState
 from qzoom.serving.abandon import StopBetweenLayers
 from qzoom.serving.batcher import Batcher
 from qzoom.serving.loading import dtype_of, open_for
+from qzoom.serving.prefixes import Chain, PrefixCache, SharedBatch, end_of, usable
+from qzoom.serving.references import Reader
 from services.rpn.settings import RpnSettings
 
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    prefilled: Prefilled
-    prefix: Buffer
-    suffix: Buffer
+    state: PrefillState
+    chain: Chain[RpnBlock]
     tau_roi: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    output: RpnOutput
+    use: CacheUse | None
 
 
 class RpnService:
@@ -40,6 +50,7 @@ class RpnService:
         self, proposer: RegionProposer | None, settings: RpnSettings, compute: Executor
     ) -> None:
         self._proposer = proposer
+        self._cache = PrefixCache[RpnBlock](settings.reuse_bytes, lambda block: block.num_bytes)
         self._batcher = Batcher(
             "rpn",
             self._propose,
@@ -79,13 +90,12 @@ class RpnService:
             return {}
         return dict(self._proposer.counter.pairs)
 
-    async def propose(self, request: Propose, prefix: Buffer, suffix: Buffer) -> Proposed:
+    async def propose(self, request: Propose, read: Reader) -> Proposed:
         """Propose a region.
 
         Args:
-            request: The coarse prompt and its headers.
-            prefix: State up to the end of the last picture.
-            suffix: State of the rest.
+            request: The coarse prompt, its headers and keys.
+            read: Opens the state of the blocks, then of the suffix, where it is needed.
 
         Raises:
             InvalidRequest: If the checkpoint has no RPN.
@@ -93,16 +103,26 @@ class RpnService:
         """
         if self._proposer is None:
             raise InvalidRequest("the model has no RPN", param="qzoom.route")
-        item = _Item(request.prefilled, prefix, suffix, request.tau_roi)
-        output, timing = await self._batcher.submit(
-            item, len(request.prefilled.prompt.ids), request.context.deadline
+        reply, prompt = request.prefilled, request.prefilled.prompt
+        found = self._cache.find(usable(prompt, reply.keys))
+        num_known, num_blocks = len(found), len(reply.blocks)
+        opened = await read(range(num_known, num_blocks + 1))
+        buffers = [*[None] * num_known, *opened]
+        state = unpack_state(
+            prompt,
+            list(zip(reply.blocks, buffers[:-1], strict=True)),
+            (reply.suffix, buffers[-1]),
         )
+        item = _Item(state, Chain(prompt, reply.keys, found), request.tau_roi)
+        num_new = len(prompt.ids) - end_of(prompt, found)
+        result, timing = await self._batcher.submit(item, num_new, request.context.deadline)
+        output = result.output
         return Proposed(
             proposal=output.proposal,
             tau_roi=output.tau_roi,
             heatmap=output.heatmap if request.want_heatmap else None,
             heatmap_image=output.heatmap_image,
-            timing=timing,
+            timing=replace(timing, cache=result.use),
         )
 
     def check_health(self) -> None:
@@ -113,12 +133,17 @@ class RpnService:
         """Stop taking work."""
         self._batcher.close()
 
-    def _propose(self, items: list[_Item]) -> list[RpnOutput]:
+    def _propose(self, items: list[_Item]) -> list[_Result]:
         assert self._proposer is not None
-        return self._proposer.run([_input(item) for item in items])
-
-
-def _input(item: _Item) -> RpnInput:
-    reply = item.prefilled
-    state = unpack_state(reply.prompt, (reply.prefix, item.prefix), (reply.suffix, item.suffix))
-    return RpnInput(state, item.tau_roi)
+        results: dict[int, _Result] = {}
+        batch = SharedBatch(self._cache, [item.chain for item in items])
+        for chosen in batch.rounds():
+            inputs = [
+                RpnInput(items[index].state, items[index].tau_roi, past)
+                for index, past in chosen.items()
+            ]
+            outputs = self._proposer.run(inputs)
+            for (index, past), output in zip(chosen.items(), outputs, strict=True):
+                batch.learn(index, output.blocks)
+                results[index] = _Result(replace(output, blocks=()), batch.use(index, past))
+        return [results[index] for index in range(len(items))]

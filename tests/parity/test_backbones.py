@@ -96,9 +96,9 @@ def test_zooming_with_a_reused_prefix_equals_a_full_second_prefill(
     later = tuple(visuals[image + 1 :])
     cache = pipeline.decoder.new_cache(1, 2000)
     slot = cache.alloc()
-    logits = pipeline.decoder.resume(cache, [ResumeInput(slot, state, Roi(proposal, roi, later))])[
-        0
-    ]
+    logits = pipeline.decoder.resume(
+        cache, [ResumeInput(slot, state, Roi(proposal, roi.grid, roi, later))]
+    )[0]
 
     mrope = pipeline.checkpoint.family != "llava"
     tail = zoom_tail(prompt, proposal, roi.grid, pipeline.checkpoint.qzoom, mrope=mrope)

@@ -155,6 +155,6 @@ def test_one_picture_of_several_has_the_map_that_it_has_alone(pipeline, picture,
     one = pipeline.gate.tokenize(two_turns[:1], grids[:1], sizes[:1])
     first = pipeline.gate.run([PrefillInput(both, visuals)])[0].state
     second = pipeline.gate.run([PrefillInput(one, visuals[:1])])[0].state
-    end = one.prefix_len
-    assert torch.allclose(first.prefix.hidden[:end], second.prefix.hidden, atol=ATOL, rtol=0)
-    assert torch.allclose(first.prefix.kv[..., :end, :], second.prefix.kv, atol=ATOL, rtol=0)
+    assert both.block_ends[0] == one.prefix_len
+    assert torch.allclose(first.blocks[0].hidden, second.blocks[0].hidden, atol=ATOL, rtol=0)
+    assert torch.allclose(first.blocks[0].kv, second.blocks[0].kv, atol=ATOL, rtol=0)

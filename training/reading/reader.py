@@ -193,7 +193,7 @@ class Reader:
         prefix = StatePart(none, picture.states)
         parts = torch.split(hidden, [len(tail) for tail in tails])
         inputs = [
-            RpnInput(PrefillState(prompt, prefix, StatePart(none, part)))
+            RpnInput(PrefillState(prompt, (prefix,), StatePart(none, part)))
             for prompt, part in zip(picture.prompts, parts, strict=True)
         ]
         return [output.proposal for output in rpn.run(inputs)]

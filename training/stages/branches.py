@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from qzoom.model.backbones import text_backbone
 from qzoom.model.loading import Checkpoint, keys
 from qzoom.model.parameters import assign_tensors
-from qzoom.model.rpn import ScoringLayer, cell_scores
+from qzoom.model.rpn import cell_scores
+from qzoom.model.scoring import ScoringLayer
 from qzoom.model.stack import DecoderStack, load_layers
 from training.stages.passes import run_layers
 from training.stages.states import PackedStates

@@ -207,7 +207,7 @@ class _Verifier:
         patches = self.preprocessor.roi(case.source, proposal.box_px)
         visual = self.encoder.encode([VisionInput(patches, proposal.kept)])[0]
         if case.crop is None:
-            return Roi(proposal, visual)
+            return Roi(proposal, visual.grid, visual)
         for key, box in (("bbox_cells", proposal.box_cells), ("bbox_pixels", proposal.box_px)):
             self.report.exact("box", box, case.array(key))
             self.report.exact("box", box, case.setting(key))
@@ -225,7 +225,7 @@ class _Verifier:
         else:
             for grid_thw in (case.setting("roi_grid_thw"), case.array("roi_grid_thw")):
                 self.report.exact("grid", [_patch_grid(visual)], grid_thw)
-        return Roi(proposal, visual)
+        return Roi(proposal, visual.grid, visual)
 
     def _check_path(self, wants_zoom: bool, roi: Roi | None) -> None:
         if self.is_llava:
@@ -245,7 +245,7 @@ class _Verifier:
             tail = zoom_tail(
                 prompt,
                 roi.proposal,
-                roi.visual.grid,
+                roi.grid,
                 self.checkpoint.qzoom,
                 mrope=not self.is_llava,
             )
@@ -272,7 +272,9 @@ class _Verifier:
         expected = self.case.array("logits")
         self._check_vocabulary("generated_ids", generated)
         decoder = Decoder.load(self.checkpoint)
-        length = len(prefill.state.prompt.ids) + (roi.visual.num_tokens + 2 if roi else 0)
+        length = len(prefill.state.prompt.ids) + (
+            roi.visual.num_tokens + 2 if roi and roi.visual else 0
+        )
         cache = decoder.new_cache(1, length + len(generated) + 1)
         slot = cache.alloc()
         rows = [decoder.resume(cache, [ResumeInput(slot, prefill.state, roi)])]

@@ -5,7 +5,7 @@ import pytest
 
 from gateway import route
 from gateway.events import Brownout
-from gateway.stages import Reply
+from gateway.reply import Reply
 from qzoom.contracts.budget import ImageRules
 from qzoom.contracts.conversation import single_question
 from qzoom.contracts.options import Options
@@ -112,24 +112,24 @@ def prefilled():
         for i, image in enumerate((2, 0, 1))
     )
     prompt = Prompt(np.zeros(14, np.int32), np.zeros((3, 14), np.float32), spans)
-    return Reply(Prefilled(prompt, 0.7, HEADER, HEADER, TIMING), ["prefix", "suffix"])
+    return Reply(Prefilled(prompt, 0.7, (HEADER,), (b"key",), HEADER, TIMING), ["block", "suffix"])
 
 
 @pytest.fixture
 def coarse():
-    encoded = Encoded((2, 2), 4, HEADER, TIMING)
+    encoded = Encoded((2, 2), 4, HEADER, TIMING, b"picture")
     return [Reply(encoded, [f"picture {i}"]) for i in range(3)]
 
 
 def zoomed(image):
     proposal = Proposal(image, (0, 0, 1, 1), (0, 0, 28, 28), 0.9)
     proposed = Proposed(proposal, 0.1, None, image, TIMING)
-    return route.Look(proposed, Reply(Encoded((3, 3), 9, HEADER, TIMING), ["roi"]))
+    return route.Look(proposed, Reply(Encoded((3, 3), 9, HEADER, TIMING, b"roi"), ["roi"]))
 
 
 def test_the_direct_route_reads_prefix_and_suffix(request_, prefilled, coarse):
     message, state = route.resume(request_, CONTEXT, prefilled, coarse, route.Look())
-    assert state == ["prefix", "suffix"]
+    assert state == ["block", "suffix"]
     assert message.roi is None
     assert message.later_images == ()
 
@@ -141,7 +141,7 @@ def test_the_zoom_route_reads_pictures_behind_the_chosen_one(
     request_, prefilled, coarse, image, later
 ):
     message, state = route.resume(request_, CONTEXT, prefilled, coarse, zoomed(image))
-    assert state == ["prefix", "suffix", "roi", *later]
+    assert state == ["block", "suffix", "roi", *later]
     assert len(message.later_images) == len(later)
 
 
@@ -149,7 +149,7 @@ def test_a_region_that_could_not_be_encoded_is_no_zoom(request_, prefilled, coar
     look = route.Look(zoomed(0).proposed, None, "encoder.roi: unavailable")
     message, state = route.resume(request_, CONTEXT, prefilled, coarse, look)
     assert message.proposal is None
-    assert state == ["prefix", "suffix"]
+    assert state == ["block", "suffix"]
     tokens = route.visual_tokens(facts(), [(280, 280)], coarse, look)
     allowed = route.budgets(Options(max_roi_tokens=9), facts())
     assert (allowed.coarse, allowed.roi) == (64, 9)

@@ -2,13 +2,16 @@
 
 import asyncio
 import threading
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 
 from gateway import stages
 from gateway.admission.times import StageTimes
+from gateway.memory import PictureMemory
 from gateway.stages import StageCalls
+from qzoom.telemetry.gateway import GatewayTelemetry
 
 
 class Store:
@@ -31,27 +34,31 @@ def store(monkeypatch):
     return made
 
 
+@contextmanager
 def calls():
-    return StageCalls(handles=None, telemetry=None, times=StageTimes(), timeout_s=1.0)
+    with (
+        GatewayTelemetry().request("id", {}, "any") as telemetry,
+        StageCalls(None, telemetry, StageTimes(), 1.0, PictureMemory(0)) as owner,
+    ):
+        yield owner
 
 
 async def test_what_is_put_belongs_to_the_request(store):
     store.may_put.set()
     with calls() as owner:
-        references = await owner.put_pixels(np.zeros((1, 1, 3), np.uint8))
-        assert references == ["reference"]
-    assert references == []
+        source = owner.source(np.zeros((1, 1, 3), np.uint8), "digest")
+        await owner._store(source)
+        assert source.stored == ["reference"]
+    assert source.stored == []
 
 
 async def test_what_is_put_after_the_request_was_cancelled_belongs_to_nobody(store):
-    owned = []
+    sources = []
 
     async def request():
         with calls() as owner:
-            putting = asyncio.ensure_future(owner.put_pixels(np.zeros((1, 1, 3), np.uint8)))
-            await asyncio.sleep(0)
-            owned.extend(owner._owned)
-            await putting
+            sources.append(owner.source(np.zeros((1, 1, 3), np.uint8), "digest"))
+            await owner._store(sources[0])
 
     task = asyncio.create_task(request())
     await asyncio.sleep(0.05)
@@ -61,4 +68,4 @@ async def test_what_is_put_after_the_request_was_cancelled_belongs_to_nobody(sto
     store.may_put.set()
     assert await asyncio.to_thread(store.done.wait, 10)
     await asyncio.sleep(0.05)
-    assert owned == [[]]
+    assert sources[0].stored == []

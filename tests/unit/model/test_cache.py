@@ -70,7 +70,7 @@ def test_packed_requests_do_not_see_each_other():
     attention = PackedAttention([5, 1, 7], device=torch.device("cpu"))
     expected = torch.cat([reference(*part) for part in parts])
     assert torch.allclose(attention.attend(0, *packed), expected, atol=1e-6)
-    rows = attention.last_rows
+    rows = attention.last_rows()
     last = attention.for_last_rows(0, packed[1], packed[2])
     mixed = last.attend(0, packed[0][:, rows], packed[1][:, rows], packed[2][:, rows])
     assert torch.allclose(mixed, expected[rows], atol=1e-6)

@@ -71,7 +71,7 @@ def make_state(prompt):
     kv, hidden = torch.randn(3, 2, 2, total, 4), torch.randn(total, 8)
     return PrefillState(
         prompt,
-        StatePart(kv[..., :split, :], hidden[:split]),
+        (StatePart(kv[..., :split, :], hidden[:split]),) if split else (),
         StatePart(kv[..., split:, :], hidden[split:]),
     )
 
@@ -84,19 +84,28 @@ def prompt_of(*spans):
 def test_a_prefill_state_survives_the_trip(spans):
     prompt = prompt_of(*spans)
     state = make_state(prompt)
-    prefix, suffix = pack_part(state.prefix), pack_part(state.suffix)
-    back = unpack_state(prompt, prefix, suffix)
-    assert torch.equal(back.hidden, state.hidden)
-    assert torch.equal(back.prefix.kv, state.prefix.kv)
-    assert torch.equal(back.suffix.kv, state.suffix.kv)
+    back = unpack_state(prompt, [pack_part(b) for b in state.blocks], pack_part(state.suffix))
+    assert torch.equal(back.hidden(0, 12), state.hidden(0, 12))
+    for part, sent in zip((*back.blocks, back.suffix), (*state.blocks, state.suffix), strict=True):
+        assert torch.equal(part.kv, sent.kv)
+
+
+def test_what_is_not_needed_is_not_opened():
+    prompt = prompt_of(ImageSpan(0, 2, (2, 2), (9, 9)))
+    state = make_state(prompt)
+    (header, _), suffix = pack_part(state.blocks[0]), pack_part(state.suffix)
+    back = unpack_state(prompt, [(header, None)], suffix)
+    assert torch.equal(back.hidden(6, 12), state.suffix.hidden)
+    with pytest.raises(AssertionError, match="tokens 0 to 6 is not here"):
+        back.hidden(5, 12)
 
 
 def test_a_state_of_another_prompt_is_refused():
     prompt = prompt_of(ImageSpan(0, 2, (2, 2), (9, 9)))
     state = make_state(prompt)
-    bundles = pack_part(state.prefix), pack_part(state.suffix)
+    blocks, suffix = [pack_part(state.blocks[0])], pack_part(state.suffix)
     with pytest.raises(ValueError, match="does not fit"):
-        unpack_state(prompt_of(), *bundles)
+        unpack_state(prompt_of(), blocks, suffix)
 
 
 def test_visual_tokens_survive_the_trip():
@@ -106,11 +115,12 @@ def test_visual_tokens_survive_the_trip():
     assert torch.equal(back.features, visual.features)
 
 
-@pytest.mark.parametrize("num_tokens", [3, 6, 9, 12])
-def test_the_first_tokens_of_both_parts_are_copied(num_tokens):
+@pytest.mark.parametrize(("start", "end"), [(0, 3), (0, 6), (0, 9), (0, 12), (4, 8), (7, 12)])
+def test_tokens_of_both_parts_are_copied_to_their_places(start, end):
     state = make_state(prompt_of(ImageSpan(0, 2, (2, 2), (9, 9))))
     target = torch.full((3, 2, 2, 20, 4), 7.0)
-    state.copy_kv(target, num_tokens)
-    whole = torch.cat([state.prefix.kv, state.suffix.kv], dim=-2)
-    assert torch.equal(target[..., :num_tokens, :], whole[..., :num_tokens, :])
-    assert (target[..., num_tokens:, :] == 7).all()
+    state.copy_kv(target, start, end)
+    whole = torch.cat([state.blocks[0].kv, state.suffix.kv], dim=-2)
+    assert torch.equal(target[..., start:end, :], whole[..., start:end, :])
+    assert (target[..., :start, :] == 7).all()
+    assert (target[..., end:, :] == 7).all()

@@ -65,7 +65,7 @@ def state_of(cells, grid):
     kv = torch.zeros(1, 2, 2, len(hidden), 2)
     return PrefillState(
         Prompt(ids, positions, (span,)),
-        StatePart(kv[..., :end, :], hidden[:end]),
+        (StatePart(kv[..., :end, :], hidden[:end]),),
         StatePart(kv[..., end:, :], hidden[end:]),
     )
 
@@ -156,7 +156,7 @@ def test_a_prompt_without_pictures_has_nothing_to_propose():
     hidden = torch.tensor([FIRST, LAST])
     prompt = Prompt(np.zeros(2, np.int32), np.zeros((3, 2), np.float32), ())
     kv = torch.zeros(1, 2, 2, 2, 2)
-    state = PrefillState(prompt, StatePart(kv[..., :0, :], hidden[:0]), StatePart(kv, hidden))
+    state = PrefillState(prompt, (), StatePart(kv, hidden))
     output = proposer().run([RpnInput(state)])[0]
     assert (output.proposal, output.heatmap, output.maps) == (None, None, ())
 

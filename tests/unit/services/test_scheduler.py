@@ -8,8 +8,10 @@ import pytest
 
 from qzoom.contracts.sampling import Sampling
 from qzoom.errors import DeadlineExceeded, InvalidRequest, Overloaded, Unavailable
+from qzoom.serving.prefixes import PrefixCache
 from services.llm.job import Job
 from services.llm.mailbox import Mailbox
+from services.llm.progress import Bounds
 from services.llm.scheduler import Scheduler
 
 SOON_S = 20.0
@@ -22,7 +24,7 @@ def scheduler(small_pipeline):
     """Make a scheduler: `scheduler(max_slots, max_waiting)`. Nothing ends an answer early."""
     made = []
 
-    def build(max_slots=4, max_waiting=8, max_prefill_tokens=ENDLESS):
+    def build(max_slots=4, max_waiting=8):
         decoder = small_pipeline.decoder
         made.append(
             Scheduler(
@@ -30,8 +32,8 @@ def scheduler(small_pipeline):
                 decoder.new_cache(max_slots, MAX_LEN),
                 small_pipeline.checkpoint.tokenizer,
                 eos_ids=(),
-                max_prefill_tokens=max_prefill_tokens,
-                max_waiting=max_waiting,
+                prefixes=PrefixCache(0, lambda kv: kv.nbytes),
+                bounds=Bounds(ENDLESS, ENDLESS, max_waiting),
                 on_thread_start=lambda: None,
             )
         )
@@ -148,7 +150,7 @@ async def test_a_broken_state_spoils_its_own_request_only(scheduler, job):
     single = scheduler()
     single.submit(blocker := job(max_tokens=30))
     broken = job()
-    broken.state = replace(broken.state, suffix=broken.state.prefix)
+    broken.state = replace(broken.state, suffix=broken.state.blocks[0])
     jobs = [job(max_tokens=3), broken, job(max_tokens=3)]
     for one in jobs:
         single.submit(one)

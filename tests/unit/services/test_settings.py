@@ -59,3 +59,14 @@ def test_the_application_has_five_deployments():
     assert set(services) == {"encoder", "gate", "rpn", "llm"}
     assert services["gate"].num_replicas == 2
     assert services["gate"].max_ongoing_requests == 10
+
+
+def test_reuse_is_switched_off_everywhere_at_once():
+    on = AppConfig(model=Path("m"), gateway={"reuse_mib": 8})
+    off = on.model_copy(update={"reuse": False})
+    for name in ("encoder", "gate", "rpn", "llm"):
+        settings = f"{name}_settings"
+        assert getattr(on, settings)().reuse_bytes > 0
+        assert getattr(off, settings)().reuse_bytes == 0
+    assert on.gateway_settings().reuse_mib == 8
+    assert off.gateway_settings().reuse_mib == 0

@@ -1,6 +1,6 @@
 import pytest
 
-from qzoom.contracts.stages import Proposal, Timing
+from qzoom.contracts.stages import CacheUse, Proposal, Timing
 from qzoom.errors import NotFound, Overloaded
 from qzoom.telemetry.gateway import GatewayTelemetry
 from qzoom.telemetry.names import Metric, Span
@@ -115,3 +115,19 @@ def test_of_several_requests_with_one_trace_the_newest_is_found():
         store.add(TraceRecord("t", request_id, 0.0, 1.0, "ok"))
     assert store.get("t").request_id == "r2"
     assert store.get("r1").request_id == "r1"
+
+
+def test_caches_are_counted_by_stage(gateway):
+    for reused, computed, held in ((0, 40, 1000), (40, 0, 2000), (40, 0, None)):
+        with gateway.request("r1", {}, "builtin") as told:
+            with told.call(Span.GATE_PREFILL) as call:
+                call.replied(Timing(0.0, 0.0, 1, CacheUse(reused, computed, held)))
+            told.remembers(77)
+    stage = {"stage": "gate.prefill"}
+    assert value(gateway, Metric.CACHE_LOOKUPS, result="hit", **stage) == 2
+    assert value(gateway, Metric.CACHE_LOOKUPS, result="miss", **stage) == 1
+    assert value(gateway, Metric.CACHE_TOKENS, kind="reused", **stage) == 80
+    assert value(gateway, Metric.CACHE_TOKENS, kind="computed", **stage) == 40
+    assert value(gateway, Metric.CACHE_BYTES, **stage) == 2000
+    assert value(gateway, Metric.CACHE_BYTES, stage="gateway") == 77
+    assert gateway.traces.get("r1").spans[0].reused_tokens == 40

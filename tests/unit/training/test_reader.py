@@ -98,7 +98,7 @@ def test_zoomed_answers_are_the_served_ones(checkpoints, records):
     [state] = gate.run([PrefillInput(picture.prompts[1], [visual])])
     cache = decoder.new_cache(1, 256)
     slot = cache.alloc()
-    logits = decoder.resume(cache, [ResumeInput(slot, state.state, Roi(crop, roi))])
+    logits = decoder.resume(cache, [ResumeInput(slot, state.state, Roi(crop, roi.grid, roi))])
     ids = []
     while len(ids) < len(reading.ids):
         ids.append(int(logits.argmax()))
