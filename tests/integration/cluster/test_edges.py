@@ -73,7 +73,9 @@ def test_rest_shows_how_the_answer_came_about(cluster, body):
     shown = response.json()["qzoom"]
     assert shown["route"] == "zoom"
     assert set(shown["stage_ms"]) == STAGES
-    assert all(time["compute"] > 0 for time in shown["stage_ms"].values())
+    computed = {stage: time["compute"] for stage, time in shown["stage_ms"].items()}
+    assert min(computed.values()) >= 0  # 0 where a cache holds what was asked for
+    assert computed["llm.decode"] > 0
     (box,) = shown["boxes"]
     left, upper, right, lower = box["box"]
     assert 0 <= left < right <= 300

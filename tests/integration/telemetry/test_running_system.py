@@ -161,7 +161,7 @@ def test_the_waterfall_of_a_request_is_drawn(cluster, picture):
     assert [span["name"] for span in record["spans"]] == ZOOM
     for span in record["spans"]:
         if span["name"] in {stage.value for stage in STAGES}:
-            assert span["compute_ms"] > 0
+            assert span["compute_ms"] >= 0  # 0 where a cache holds what was asked for
             assert span["queue_ms"] >= 0
         assert span["start_ms"] + span["duration_ms"] <= record["duration_ms"] + 1
     drawn = eventually(
