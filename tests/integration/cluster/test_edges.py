@@ -68,14 +68,14 @@ def post(cluster, body, **options):
 
 
 def test_rest_shows_how_the_answer_came_about(cluster, body):
-    response = post(cluster, body(QUESTION, route="zoom", tau_roi=0.05, explain=True))
+    # A picture that no other test asks about: no stage may find it in a cache.
+    unseen = body(QUESTION, seed=7919, route="zoom", tau_roi=0.05, explain=True)
+    response = post(cluster, unseen)
     assert response.status_code == 200
     shown = response.json()["qzoom"]
     assert shown["route"] == "zoom"
     assert set(shown["stage_ms"]) == STAGES
-    computed = {stage: time["compute"] for stage, time in shown["stage_ms"].items()}
-    assert min(computed.values()) >= 0  # 0 where a cache holds what was asked for
-    assert computed["llm.decode"] > 0
+    assert all(time["compute"] > 0 for time in shown["stage_ms"].values())
     (box,) = shown["boxes"]
     left, upper, right, lower = box["box"]
     assert 0 <= left < right <= 300

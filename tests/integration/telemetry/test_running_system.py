@@ -36,9 +36,10 @@ ALWAYS_DIRECT = {"tau_gate": 1.0}
 ALWAYS_ZOOM = {"tau_gate": 0.0, "tau_roi": 0.01}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def picture():
-    pixels = np.random.default_rng(0).integers(0, 255, (120, 160, 3), np.uint8)
+    """A picture of each test's own: no stage finds it in a cache."""
+    pixels = np.random.default_rng(secrets.randbits(64)).integers(0, 255, (120, 160, 3), np.uint8)
     file = BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()
@@ -161,7 +162,7 @@ def test_the_waterfall_of_a_request_is_drawn(cluster, picture):
     assert [span["name"] for span in record["spans"]] == ZOOM
     for span in record["spans"]:
         if span["name"] in {stage.value for stage in STAGES}:
-            assert span["compute_ms"] >= 0  # 0 where a cache holds what was asked for
+            assert span["compute_ms"] > 0
             assert span["queue_ms"] >= 0
         assert span["start_ms"] + span["duration_ms"] <= record["duration_ms"] + 1
     drawn = eventually(
@@ -230,8 +231,7 @@ def test_a_scrape_counts_every_request_and_every_stage(cluster, picture):
     for stage in STAGES:
         for part in ("queue", "compute", "transfer"):
             assert grown(f"qzoom_stage_{part}_seconds_count", stage=stage.value) == 3
-        assert grown("qzoom_stage_compute_seconds_sum", stage=stage.value) >= 0
-    assert grown("qzoom_stage_compute_seconds_sum", stage=Span.LLM_DECODE.value) > 0
+        assert grown("qzoom_stage_compute_seconds_sum", stage=stage.value) > 0
     for kind in ("coarse", "roi"):
         assert grown("qzoom_visual_tokens_total", kind=kind) > 0
     assert after["qzoom_requests_in_flight", ()] == 0
