@@ -19,7 +19,7 @@ from cli.answer import Answered, from_answer, stage_table
 from cli.console import out, printable
 from cli.examples import Example, examples
 from cli.system import System, free_port, running_system, service_table
-from cli.waterfall import waterfall
+from cli.waterfall import Waterfall
 from qzoom.builtin import builtin_model
 from qzoom.overlay import draw_overlay
 
@@ -152,7 +152,7 @@ def _show_trace(system: System, asked: list[tuple[Example, Answered]]) -> None:
     zoomed = [answered for _, answered in asked if answered.route == "zoom"]
     if zoomed:
         _step("where the time of a zoomed question went (`qzoom trace`)")
-        out.print(waterfall(client.get(system.url, f"/v1/traces/{zoomed[-1].trace_id}")))
+        out.print(Waterfall(client.get(system.url, f"/v1/traces/{zoomed[-1].trace_id}")))
 
 
 def _answer_table() -> Table:

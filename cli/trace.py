@@ -8,7 +8,7 @@ from rich.console import RenderableType
 
 from cli import client
 from cli.console import Failure, out
-from cli.waterfall import recent_table, waterfall
+from cli.waterfall import Waterfall, recent_table
 
 
 def trace(
@@ -31,7 +31,7 @@ def trace(
             raise Failure("the server has no recent requests yet", exit_code=1)
         trace_id = str(recent[0]["trace_id"])
     record = client.get(url, f"/v1/traces/{trace_id}")
-    _show(record, as_json, waterfall(record))
+    _show(record, as_json, Waterfall(record))
 
 
 def _recent(url: str) -> list[dict[str, Any]]:

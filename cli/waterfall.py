@@ -1,14 +1,20 @@
 """How does a trace look in a terminal? One bar per call: waiting, computing, travelling."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-BAR_WIDTH = 44
+LEAST_BAR, MOST_BAR = 12, 44
+"""Characters of the bars; what is left of the terminal's width beside the figures."""
+
+_NUMBERS = ("start", "queue", "compute", "total", "batch", "reused")
+_NUMBER_WIDTH = 7
+_NAME_WIDTH = 14
 _TRAVEL, _QUEUE, _COMPUTE, _LOCAL = "bright_black", "yellow", "green", "cyan"
 _SHOWN = (
     "qzoom.route",
@@ -23,37 +29,46 @@ _SHOWN = (
 )
 
 
-def waterfall(trace: Mapping[str, Any]) -> RenderableType:
-    """Draw one request.
+@dataclass(frozen=True, slots=True)
+class Waterfall:
+    """One request: a title, one row per call, and what the colours mean.
 
-    Args:
+    Attributes:
         trace: Answer of `GET /v1/traces/{id}` (`qzoom.telemetry.traces.TraceRecord`).
-
-    Returns:
-        A title, one row per call, and what the colours mean.
     """
-    total_ms = max(float(trace["duration_ms"]), 1e-6)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("stage")
-    table.add_column(f"0 ms{total_ms:>{BAR_WIDTH - 7}.0f} ms", width=BAR_WIDTH, no_wrap=True)
-    for heading in ("start", "queue", "compute", "total", "batch"):
-        table.add_column(heading, justify="right")
-    for span in trace["spans"]:
-        name = Text(span["name"])
-        if span["error"]:
-            name.append(f" ({span['error']})", "red")
-        if span.get("reused_tokens"):
-            name.append(f" ({span['reused_tokens']} reused)", "green")
-        table.add_row(
-            name,
-            _bar(span, total_ms),
-            _ms(span["start_ms"]),
-            _ms(span["queue_ms"]),
-            _ms(span["compute_ms"]),
-            _ms(span["duration_ms"]),
-            str(span["batch_size"] or ""),
-        )
-    return Group(_title(trace), table, _legend())
+
+    trace: Mapping[str, Any]
+
+    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw it as wide as the terminal allows."""
+        beside = _NAME_WIDTH + 2 + len(_NUMBERS) * (_NUMBER_WIDTH + 1)
+        width = min(MOST_BAR, max(LEAST_BAR, options.max_width - beside))
+        yield _title(self.trace)
+        yield self._table(width)
+        yield _legend()
+
+    def _table(self, width: int) -> Table:
+        total_ms = max(float(self.trace["duration_ms"]), 1e-6)
+        table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+        table.add_column("stage", min_width=_NAME_WIDTH)
+        table.add_column(f"0 ms{total_ms:>{width - 7}.0f} ms", width=width, no_wrap=True)
+        for heading in _NUMBERS:
+            table.add_column(heading, justify="right", min_width=len(heading), no_wrap=True)
+        for span in self.trace["spans"]:
+            name = Text(span["name"])
+            if span["error"]:
+                name.append(f"\n{span['error']}", "red")
+            table.add_row(
+                name,
+                _bar(span, total_ms, width),
+                _ms(span["start_ms"]),
+                _ms(span["queue_ms"]),
+                _ms(span["compute_ms"]),
+                _ms(span["duration_ms"]),
+                str(span["batch_size"] or ""),
+                str(span.get("reused_tokens") or ""),
+            )
+        return table
 
 
 def recent_table(recent: Sequence[Mapping[str, Any]]) -> RenderableType:
@@ -89,11 +104,11 @@ def _short(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _bar(span: Mapping[str, Any], total_ms: float) -> Text:
+def _bar(span: Mapping[str, Any], total_ms: float, width: int) -> Text:
     """Draw a call: what it travelled, then waited, then computed, at the scale of the request."""
-    begin = min(BAR_WIDTH - 1, int(span["start_ms"] / total_ms * BAR_WIDTH))
-    cells = max(1, round(span["duration_ms"] / total_ms * BAR_WIDTH))
-    cells = min(cells, BAR_WIDTH - begin)
+    begin = min(width - 1, int(span["start_ms"] / total_ms * width))
+    cells = max(1, round(span["duration_ms"] / total_ms * width))
+    cells = min(cells, width - begin)
     bar = Text(" " * begin)
     if span["queue_ms"] is None:
         return bar.append("█" * cells, _LOCAL)

@@ -1,0 +1,48 @@
+"""A trace in a terminal: every call has its row, whatever the width."""
+
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from cli.waterfall import Waterfall
+
+
+def span(name, start_ms, duration_ms, **figures):
+    known = {"queue_ms": None, "compute_ms": None, "batch_size": None, "error": None}
+    return {"name": name, "start_ms": start_ms, "duration_ms": duration_ms, **known, **figures}
+
+
+TRACE = {
+    "trace_id": "ab" * 16,
+    "request_id": "some-request",
+    "outcome": "ok",
+    "duration_ms": 1153.0,
+    "attributes": {"qzoom.route": "zoom", "qzoom.p_refine": 0.9992},
+    "spans": [
+        span("image.decode", 5.3, 6.4),
+        span("encoder.coarse", 15.9, 10.1, queue_ms=0.5, compute_ms=9.0, reused_tokens=36),
+        span("rpn.propose", 49.8, 15.4, queue_ms=0.1, compute_ms=4.9, error="unavailable"),
+        span("llm.decode", 1139.0, 11.2, queue_ms=0.0, compute_ms=11.0, batch_size=12),
+    ],
+}
+
+
+def drawn(width: int) -> str:
+    file = StringIO()
+    Console(file=file, width=width).print(Waterfall(TRACE))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 100, 200])
+def test_nothing_is_cut_in_a_terminal_of_usual_width(width):
+    shown = drawn(width)
+    for text in ("encoder.coarse", "unavailable", "1139.0", "compute", "reused", "36", "1153 ms"):
+        assert text in shown
+    assert "…" not in shown
+    assert max(map(len, shown.splitlines())) <= width
+
+
+def test_a_wider_terminal_has_longer_bars():
+    assert drawn(200).count("█") >= drawn(80).count("█")
+    assert drawn(200).index("1153 ms") > drawn(80).index("1153 ms")
