@@ -30,6 +30,9 @@ _RAMP_RGB = np.array([(20, 0, 60), (120, 10, 110), (215, 50, 60), (250, 150, 20)
 _RAMP_AT = np.linspace(0.0, 1.0, len(_RAMP_RGB))
 _MOST_OPAQUE = 0.72
 
+LEAST_TOP = 0.05
+"""The colour scale ends at the map's peak, but not below this: no noise is blown up."""
+
 
 @dataclass(frozen=True, slots=True)
 class Look:
@@ -87,7 +90,7 @@ def _draw_source(rgb: Image.Image, look: Look) -> Image.Image:
     size = (max(1, round(rgb.width * scale)), max(1, round(rgb.height * scale)))
     picture = rgb.resize(size, Image.Resampling.LANCZOS)
     if look.heatmap is not None:
-        picture = _blend_heat(picture, look.heatmap)
+        picture = _blend_heat(picture, look.heatmap, _top(look))
     if look.box_px is not None:
         x0, y0, x1, y1 = (round(edge * scale) for edge in look.box_px)
         draw = ImageDraw.Draw(picture)
@@ -97,9 +100,15 @@ def _draw_source(rgb: Image.Image, look: Look) -> Image.Image:
     return picture
 
 
-def _blend_heat(picture: Image.Image, heatmap: NDArray[np.float32]) -> Image.Image:
+def _top(look: Look) -> float:
+    """Value at the bright end of the colour scale; smoothing lets peaks seldom come near 1."""
+    peak = 0.0 if look.heatmap is None else float(np.nan_to_num(look.heatmap).max(initial=0.0))
+    return min(1.0, max(peak, look.tau_roi or 0.0, LEAST_TOP))
+
+
+def _blend_heat(picture: Image.Image, heatmap: NDArray[np.float32], top: float) -> Image.Image:
     """Tint the picture; cold cells stay as they are, so that the source remains readable."""
-    values = np.clip(np.nan_to_num(heatmap), 0.0, 1.0)
+    values = np.clip(np.nan_to_num(heatmap) / top, 0.0, 1.0)
     cells = Image.fromarray((values * 255).round().astype(np.uint8))
     heat = np.asarray(cells.resize(picture.size, Image.Resampling.BICUBIC)) / 255.0
     alpha = (_MOST_OPAQUE * heat)[..., None]
@@ -146,11 +155,11 @@ def _draw_panel(rgb: Image.Image, look: Look) -> Image.Image:
         )
         y += 40
     if look.heatmap is not None:
-        _draw_scale(panel, y, look.tau_roi)
+        _draw_scale(panel, y, _top(look), look.tau_roi)
     return panel
 
 
-def _draw_scale(panel: Image.Image, y: int, tau_roi: float | None) -> None:
+def _draw_scale(panel: Image.Image, y: int, top: float, tau_roi: float | None) -> None:
     draw = ImageDraw.Draw(panel)
     font = _font(SMALL_PX)
     draw.text((0, y), "heat map", font=font, fill=_QUIET)
@@ -159,9 +168,9 @@ def _draw_scale(panel: Image.Image, y: int, tau_roi: float | None) -> None:
     panel.paste(Image.fromarray(ramp.round().astype(np.uint8)), (0, y))
     below = y + SCALE_HEIGHT_PX + 4
     draw.text((0, below), "0", font=font, fill=_QUIET)
-    draw.text((CROP_SIDE_PX, below), "1", font=font, fill=_QUIET, anchor="ra")
+    draw.text((CROP_SIDE_PX, below), f"{top:.2f}", font=font, fill=_QUIET, anchor="ra")
     if tau_roi is not None:
-        x = round(tau_roi * (CROP_SIDE_PX - 1))
+        x = round(tau_roi / top * (CROP_SIDE_PX - 1))
         draw.line((x, y - 4, x, y + SCALE_HEIGHT_PX + 3), fill=_INK, width=3)
         at = min(max(x, 60), CROP_SIDE_PX - 60)
         draw.text((at, below), f"tau {tau_roi:.2f}", font=font, fill=_INK, anchor="ma")

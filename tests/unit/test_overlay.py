@@ -24,6 +24,29 @@ def test_heat_tints_only_the_hot_side():
     assert hot[2] < 150
 
 
+def test_a_low_peak_is_as_visible_as_a_high_one():
+    """Smoothing keeps peaks far below 1: the scale ends at the peak."""
+    heat = np.zeros((4, 4), np.float32)
+    heat[:, 3] = 1.0
+    grey = Image.new("RGB", (64, 64), GREY)
+    high, low = (
+        pixels(draw_overlay(grey, Look("?", "!", "zoom", heatmap=heat * peak)))[
+            :, : MARGIN_PX + SOURCE_SIDE_PX
+        ]
+        for peak in (1.0, 0.2)
+    )
+    assert abs(high - low).max() <= 2
+
+
+def test_noise_is_not_blown_up():
+    heat = np.full((4, 4), 0.004, np.float32)
+    heat[0, 0] = 0.01
+    look = Look("?", "!", "zoom", heatmap=heat)
+    page = pixels(draw_overlay(Image.new("RGB", (64, 64), GREY), look))
+    seen = page[MARGIN_PX : MARGIN_PX + SOURCE_SIDE_PX, MARGIN_PX : MARGIN_PX + SOURCE_SIDE_PX]
+    assert abs(seen - GREY).max() < 40
+
+
 def test_the_box_is_drawn_where_it_lies():
     look = Look("?", "!", "zoom", box_px=(16, 32, 48, 56))
     page = pixels(draw_overlay(Image.new("RGB", (64, 64), GREY), look))

@@ -3,6 +3,8 @@
 const MOST_OPAQUE = 0.72;
 const MAX_SIDE_PX = 1600;
 const CROP_SIDE_PX = 640;
+// The colour scale ends at the map's peak, but not below this: no noise is blown up.
+const LEAST_TOP = 0.05;
 // Dark to bright through red, so that brightness alone already orders the values.
 const RAMP = [[20, 0, 60], [120, 10, 110], [215, 50, 60], [250, 150, 20], [255, 245, 120]];
 
@@ -45,8 +47,8 @@ export function drawThumbnail(canvas, picture) {
   context.drawImage(picture.bitmap, (104 - width * scale) / 2, (80 - height * scale) / 2, width * scale, height * scale);
 }
 
-function colour(value) {
-  const at = Math.min(1, Math.max(0, value)) * (RAMP.length - 1);
+function colour(heat) {
+  const at = heat * (RAMP.length - 1);
   const low = Math.min(RAMP.length - 2, Math.floor(at));
   return RAMP[low].map((channel, i) => channel + (at - low) * (RAMP[low + 1][i] - channel));
 }
@@ -60,8 +62,11 @@ export function drawHeat(canvas, heatmap) {
   }
   const [rows, columns] = heatmap.grid;
   const cells = new ImageData(columns, rows);
-  heatmap.values.flat().forEach((value, i) => {
-    cells.data.set([...colour(value), 255 * MOST_OPAQUE * Math.min(1, Math.max(0, value))], 4 * i);
+  const values = heatmap.values.flat();
+  const top = Math.max(LEAST_TOP, ...values);
+  values.forEach((value, i) => {
+    const heat = Math.min(1, Math.max(0, value / top));
+    cells.data.set([...colour(heat), 255 * MOST_OPAQUE * heat], 4 * i);
   });
   const small = document.createElement("canvas");
   [small.width, small.height] = [columns, rows];
