@@ -60,7 +60,7 @@ def test_shared_parts_stay_shared_and_cheap(tmp_path):
     [
         (os.system, ("touch hacked",)), (eval, ("1+1",)), (exec, ("import os",)),
         (open, ("x", "w")),
-        (getattr, ([], "__class__")), (io.BytesIO, (b"",)), (type, ("T", (), {})), (print, ("hi",)),
+        (getattr, ([], "__class__")), (io.BytesIO, (b"",)), (type, ("T", (), {})), (ascii, ("hi",)),
         (bytes, (10**12,)), (list, (range(10),)), (np.zeros, (10**10,)), (np.load, ("x.npy",)),
         (np.fromfile, ("x",)),
         (Path, ("x",)), (__import__, ("os",)),
