@@ -61,7 +61,8 @@ async def streamed(
         request: Its message.
         references: State that it reads; travels inside a list, so that nobody opens it on the way.
         patience: How long a replica may take to accept the call.
-        affinity: Calls of the same text go to the same replica, if it has not too much to do.
+        affinity: Serve's session id: a router that goes by it sends calls of the same text to the
+            same replica. Serve's default router takes no notice.
 
     Yields:
         The references of what the method yields, in order, unopened. Opening one, or waiting for
