@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any
 
-import ray
 from ray.exceptions import RayError, RayTaskError
 
+from gateway.actors import Actor, named_actor
 from gateway.history import History
 from gateway.stats import summary
 from qzoom.errors import NotFound, QZoomError, Unavailable
@@ -21,7 +21,6 @@ from qzoom.telemetry.gateway import GatewayTelemetry
 from qzoom.telemetry.metrics import MetricsLedger, Samples, Snapshot, render
 from qzoom.telemetry.traces import TraceRecord, TraceStore
 
-NAMESPACE = "qzoom"
 PUSH_PERIOD_S = 1.0
 CALL_TIMEOUT_S = 5.0
 
@@ -167,16 +166,5 @@ class Ledger:
             if new:
                 self._reported = new[0]
 
-    def _actor(self) -> Any:  # noqa: ANN401 Ray does not type the handle of an actor
-        return (
-            ray.remote(_LedgerActor)
-            .options(
-                name=self._name,
-                namespace=NAMESPACE,
-                get_if_exists=True,
-                lifetime="detached",
-                num_cpus=0,
-                max_restarts=-1,
-            )
-            .remote(self._max_traces)
-        )
+    def _actor(self) -> Actor:
+        return named_actor(_LedgerActor, self._name, self._max_traces)

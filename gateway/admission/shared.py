@@ -6,16 +6,15 @@ work. While it is away, each gateway admits up to its own share of the bounds.
 
 import asyncio
 import contextlib
-from typing import Any
 
 import ray
 from ray.exceptions import RayError
 
+from gateway.actors import NAMESPACE, Actor, named_actor
 from gateway.admission.bounds import AdmissionBounds
 from gateway.admission.desk import Desk, share_of
 from gateway.admission.tickets import Ask, DeskState, Grant, Refusal
 
-NAMESPACE = "qzoom"
 REPORT_PERIOD_S = 1.0
 CALL_TIMEOUT_S = 5.0
 MAX_CALLS = 10_000
@@ -108,20 +107,8 @@ class SharedDesk:
                     self._actor.configure.remote(self._bounds)
             await asyncio.sleep(REPORT_PERIOD_S)
 
-    def _find(self) -> Any:  # noqa: ANN401 Ray does not type the handle of an actor
-        return (
-            ray.remote(DeskActor)
-            .options(
-                name=self._name,
-                namespace=NAMESPACE,
-                get_if_exists=True,
-                lifetime="detached",
-                num_cpus=0,
-                max_restarts=-1,
-                max_concurrency=MAX_CALLS,
-            )
-            .remote(self._bounds)
-        )
+    def _find(self) -> Actor:
+        return named_actor(DeskActor, self._name, self._bounds, max_concurrency=MAX_CALLS)
 
 
 async def drain_application(application: str, timeout_s: float) -> bool:
