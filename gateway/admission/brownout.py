@@ -105,12 +105,12 @@ def relieved(options: Options, facts: ModelFacts, level: int, bounds: BrownoutBo
     share = min(1.0, level / bounds.steps) if bounds.steps else 0.0
     if share == 0.0 or options.route == "direct":
         return options
-    changes: dict[str, float | int] = {}
-    if options.route == "auto" and options.tau_gate is None and facts.has_gate:
+    tau_gate, max_roi_tokens = options.tau_gate, options.max_roi_tokens
+    if options.route == "auto" and tau_gate is None and facts.has_gate:
         room = max(0.0, bounds.max_tau_gate - facts.tau_gate)
-        changes["tau_gate"] = facts.tau_gate + share * room
+        tau_gate = facts.tau_gate + share * room
     # A model whose pictures all cost the same has no smaller RoI.
-    if options.max_roi_tokens is None and facts.has_rpn and facts.rules.fixed_grid is None:
+    if max_roi_tokens is None and facts.has_rpn and facts.rules.fixed_grid is None:
         kept = 1.0 - share * (1.0 - bounds.min_roi_share)
-        changes["max_roi_tokens"] = max(MIN_ROI_TOKENS, round(facts.max_roi_tokens * kept))
-    return replace(options, **changes)  # type: ignore[arg-type]
+        max_roi_tokens = max(MIN_ROI_TOKENS, round(facts.max_roi_tokens * kept))
+    return replace(options, tau_gate=tau_gate, max_roi_tokens=max_roi_tokens)

@@ -5,8 +5,9 @@ The body is read by hand, bounded and strict, so FastAPI does not see it.
 
 from typing import Any
 
-from fastapi import FastAPI, Query
+from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.params import Query
 
 from qzoom.contracts.request import RequestBody
 from qzoom.errors import QZoomError
@@ -52,7 +53,7 @@ _RETRY_AFTER = {
 }
 
 
-def number_query(least: int, most: int, default: int) -> Any:  # noqa: ANN401 as FastAPI types it
+def number_query(least: int, most: int, default: int) -> Query:
     """Describe a parameter that is a number, and is checked by hand for the sake of its error."""
     known = {"type": "integer", "minimum": least, "maximum": most, "default": default}
     return Query(json_schema_extra=known)

@@ -5,7 +5,7 @@ Here they become a message with a field that no contract has, which the methods 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Protocol, Self
 
 from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as ProtoMessage
@@ -19,7 +19,35 @@ _UNREADABLE = bytes.fromhex("f8ffffff0f00")
 """That field with the value 0, as it is written."""
 
 
-def add_servicer(servicer: object, server: Any) -> None:  # noqa: ANN401 Serve's, or grpc.aio's
+class Method(Protocol):
+    """A method as grpc keeps it, a named tuple."""
+
+    request_deserializer: Callable[[bytes], ProtoMessage]
+
+    def _replace(self, *, request_deserializer: Callable[[bytes], ProtoMessage]) -> Self: ...
+
+
+class Handler(Protocol):
+    """Some methods as grpc keeps them."""
+
+    _method_handlers: dict[str, Method]
+
+
+class Server(Protocol):
+    """What Serve's server and that of grpc.aio have in common."""
+
+    def add_generic_rpc_handlers(self, handlers: Sequence[Handler], /) -> None:
+        """Add methods, in the way of older stubs."""
+        ...
+
+    def add_registered_method_handlers(
+        self, service: str, methods: Mapping[str, Method], /
+    ) -> None:
+        """Add methods, in the way of newer stubs."""
+        ...
+
+
+def add_servicer(servicer: object, server: Server) -> None:
     """Add qzoom.v1.QZoom to a server: named in Serve's list of servicer functions.
 
     Args:
@@ -32,23 +60,23 @@ def add_servicer(servicer: object, server: Any) -> None:  # noqa: ANN401 Serve's
 class _Tolerant:
     """A server whose methods are given every message, readable or not."""
 
-    def __init__(self, server: Any) -> None:  # noqa: ANN401
+    def __init__(self, server: Server) -> None:
         self._server = server
 
-    def add_generic_rpc_handlers(self, handlers: Sequence[Any]) -> None:
+    def add_generic_rpc_handlers(self, handlers: Sequence[Handler]) -> None:
         for handler in handlers:
             handler._method_handlers = {
                 name: _tolerant(method) for name, method in handler._method_handlers.items()
             }
         self._server.add_generic_rpc_handlers(handlers)
 
-    def add_registered_method_handlers(self, service: str, methods: Mapping[str, Any]) -> None:
+    def add_registered_method_handlers(self, service: str, methods: Mapping[str, Method]) -> None:
         tolerant = {name: _tolerant(method) for name, method in methods.items()}
         self._server.add_registered_method_handlers(service, tolerant)
 
 
-def _tolerant(method: Any) -> Any:  # noqa: ANN401 a named tuple of grpc
-    read: Callable[[bytes], ProtoMessage] = method.request_deserializer
+def _tolerant(method: Method) -> Method:
+    read = method.request_deserializer
 
     def read_or_mark(data: bytes) -> ProtoMessage:
         try:
