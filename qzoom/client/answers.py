@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qzoom.client.failures import BrokenAnswer
-from qzoom.client.pictures import open_picture
+from qzoom.client.pictures import PictureSource
 from qzoom.contracts.stages import Box
 from qzoom.pb import qzoom_pb2 as pb
 from qzoom.telemetry.names import STAGES
@@ -163,9 +162,7 @@ class Answer:
     degraded: str | None = None
     heatmap: NDArray[np.float32] | None = field(default=None, repr=False)
 
-    def overlay(
-        self, picture: "str | Path | bytes | Image.Image", question: str = ""
-    ) -> "Image.Image":
+    def overlay(self, picture: PictureSource, question: str = "") -> "Image.Image":
         """Draw heat map and box over the picture that was asked about.
 
         Args:
@@ -175,12 +172,9 @@ class Answer:
         Raises:
             InvalidRequest: If the picture cannot be read.
         """
-        # Here, because only this needs Pillow's drawing.
-        from qzoom.overlay import Look, draw_overlay  # noqa: PLC0415
+        from qzoom.client.overlays import overlay  # noqa: PLC0415 nothing else needs Pillow
 
-        box = self.boxes[0].box_px if self.boxes else None
-        look = Look(question, self.text, self.route, self.p_refine, self.heatmap, box)
-        return draw_overlay(open_picture(picture), look)
+        return overlay(self, picture, question)
 
 
 def join_json(text: str, told: Json, last: Json, usage: Json, head: Json) -> Answer:

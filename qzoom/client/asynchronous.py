@@ -4,21 +4,18 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 from qzoom.client.answers import Answer, Started
 from qzoom.client.failures import BrokenAnswer
-from qzoom.client.question import Question, build_question
+from qzoom.client.pictures import PictureSource
+from qzoom.client.question import Chosen, Question, build_question
 from qzoom.client.rest import AsyncRestTransport, Event, deadline_ms
 from qzoom.client.retries import Retries
 from qzoom.client.rpc import AsyncRpcTransport, is_rpc
 from qzoom.client.synchronous import DEFAULT_TIMEOUT_S, key_headers
 from qzoom.errors import QZoomError
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 Result = TypeVar("Result")
 
@@ -108,11 +105,11 @@ class AsyncClient:
 
     async def ask(
         self,
-        picture: "str | Path | bytes | Image.Image | Sequence[str | Path | bytes | Image.Image]",
+        picture: "PictureSource | Sequence[PictureSource]",
         question: str,
         *,
         timeout_s: float | None = None,
-        **chosen: Any,  # noqa: ANN401 as `build_question` says
+        **chosen: Unpack[Chosen],
     ) -> Answer:
         """Ask a question about a picture; arguments and errors as for `Client.ask`."""
         # Reading and encoding a picture may take a while.
@@ -133,11 +130,11 @@ class AsyncClient:
 
     def stream(
         self,
-        picture: "str | Path | bytes | Image.Image | Sequence[str | Path | bytes | Image.Image]",
+        picture: "PictureSource | Sequence[PictureSource]",
         question: str,
         *,
         timeout_s: float | None = None,
-        **chosen: Any,  # noqa: ANN401 as `build_question` says
+        **chosen: Unpack[Chosen],
     ) -> AsyncStream:
         """Ask, and read the answer piece by piece; as `Client.stream`."""
         built = build_question(picture, question, **chosen)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from qzoom.errors import InvalidRequest
 
@@ -19,6 +19,9 @@ _MAGIC = (
     (b"MM\x00*", "image/tiff"),
 )
 _URL_SCHEMES = ("http:", "https:", "data:")
+
+PictureSource: TypeAlias = "str | Path | bytes | Image.Image"
+"""A path, the bytes of a file, a Pillow picture, or a URL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ class Picture:
         )
 
 
-def read_picture(source: "str | Path | bytes | Image.Image") -> Picture:
+def read_picture(source: PictureSource) -> Picture:
     """Read a picture, or note its address.
 
     Args:
@@ -66,28 +69,3 @@ def read_picture(source: "str | Path | bytes | Image.Image") -> Picture:
     # Lossless, so that the model sees what the caller has.
     source.save(file, "PNG")
     return Picture(data=file.getvalue())
-
-
-def open_picture(source: "str | Path | bytes | Image.Image") -> "Image.Image":
-    """Open a picture as the server sees it, upright; for overlays.
-
-    Raises:
-        InvalidRequest: If it is a remote URL, cannot be read, or is no picture.
-    """
-    import base64  # noqa: PLC0415
-
-    from PIL import Image, ImageOps, UnidentifiedImageError  # noqa: PLC0415
-
-    if isinstance(source, Image.Image):
-        return ImageOps.exif_transpose(source)
-    picture = read_picture(source)
-    data = picture.data
-    if picture.url:
-        if not picture.url.lower().startswith("data:"):
-            raise InvalidRequest("an overlay needs the picture itself, not its address")
-        data = base64.b64decode(picture.url.partition(",")[2])
-    try:
-        with Image.open(BytesIO(data)) as opened:
-            return ImageOps.exif_transpose(opened).convert("RGB")
-    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):
-        raise InvalidRequest("this is no picture that can be read") from None

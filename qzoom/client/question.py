@@ -3,16 +3,12 @@
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
-from qzoom.client.pictures import Picture, read_picture
+from qzoom.client.pictures import Picture, PictureSource, read_picture
 from qzoom.contracts.options import Options, Route
 from qzoom.errors import InvalidRequest
 from qzoom.pb import qzoom_pb2 as pb
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 Json = dict[str, Any]
 Role = Literal["system", "user", "assistant"]
@@ -20,7 +16,7 @@ _ROUTES = {"auto": pb.ROUTE_AUTO, "direct": pb.ROUTE_DIRECT, "zoom": pb.ROUTE_ZO
 _ROLES = {"system": pb.ROLE_SYSTEM, "user": pb.ROLE_USER, "assistant": pb.ROLE_ASSISTANT}
 _SAMPLING = ("max_tokens", "temperature", "top_p", "seed")
 
-__all__ = ["Options", "Question", "Route", "build_question"]
+__all__ = ["Chosen", "Options", "Question", "Route", "build_question"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +91,31 @@ class Question:
         return {name: value for name, value in chosen.items() if value is not None}
 
 
+class Chosen(TypedDict, total=False):
+    """What may be chosen for one question: the fields of `Options`, and those of `Question`."""
+
+    route: Route
+    tau_gate: float | None
+    tau_roi: float | None
+    max_visual_tokens: int | None
+    max_roi_tokens: int | None
+    deadline_ms: int | None
+    explain: bool
+    max_tokens: int | None
+    temperature: float | None
+    top_p: float | None
+    seed: int | None
+    stop: str | Sequence[str]
+    idempotency_key: str | None
+
+
 def build_question(
-    picture: "str | Path | bytes | Image.Image | Sequence[str | Path | bytes | Image.Image]",
+    picture: "PictureSource | Sequence[PictureSource]",
     question: str,
     *,
     system: str | None = None,
     history: Sequence[tuple[str, str]] = (),
-    **chosen: Any,  # noqa: ANN401 the fields of `Options` and `Question`, checked below
+    **chosen: Unpack[Chosen],
 ) -> Question:
     """Put a question together.
 
@@ -115,13 +129,13 @@ def build_question(
     Raises:
         InvalidRequest: If a name is not known, or a file cannot be read.
     """
-    method = {item.name for item in fields(Options)}
-    sampling = {*_SAMPLING, "stop", "idempotency_key"}
-    unknown = sorted(set(chosen) - method - sampling)
+    given: Json = {**chosen}
+    unknown = sorted(given.keys() - Chosen.__annotations__.keys())
     if unknown:
-        known = ", ".join(sorted(method | sampling))
+        known = ", ".join(sorted(Chosen.__annotations__))
         raise InvalidRequest(f"{unknown[0]} is no option; known are {known}", param=unknown[0])
-    options = Options(**{name: value for name, value in chosen.items() if name in method})
+    method = {item.name for item in fields(Options)}
+    options = Options(**{name: value for name, value in given.items() if name in method})
     if options.route not in _ROUTES:
         raise InvalidRequest(
             f"route is {options.route!r}, must be auto, direct or zoom", param="route"
@@ -146,7 +160,7 @@ def build_question(
         options=options,
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
         idempotency_key=chosen.get("idempotency_key"),
-        **{name: chosen[name] for name in _SAMPLING if name in chosen},
+        **{name: given[name] for name in _SAMPLING if name in given},
     )
 
 

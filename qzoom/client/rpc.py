@@ -1,7 +1,7 @@
 """How does the client speak gRPC? With the generated stub, in both of grpc's kinds."""
 
-from collections.abc import AsyncGenerator, Generator, Mapping
-from typing import Any
+from collections.abc import AsyncGenerator, Generator, Iterable, Mapping
+from typing import Any, cast
 
 import grpc
 
@@ -35,8 +35,9 @@ def _whole(reply: pb.AnswerResponse) -> Answer:
     return join_proto(reply.text, started, reply.finished, reply.request_id, reply.model)
 
 
-def _trailing(error: Any) -> list[tuple[str, Any]]:  # noqa: ANN401 grpc types no error that has metadata
-    return [(item[0], item[1]) for item in error.trailing_metadata() or ()]
+def _trailing(error: grpc.RpcError) -> Iterable[tuple[str, str | bytes]]:
+    # Pairs in both of grpc's kinds, which the stubs do not say.
+    return cast("Iterable[tuple[str, str | bytes]]", error.trailing_metadata() or ())
 
 
 class _Events:
@@ -85,12 +86,13 @@ class RpcTransport:
             self._channel = grpc.insecure_channel(self._address)
         self._stub: Any = qzoom_pb2_grpc.QZoomStub(self._channel)
 
-    def get(self, path: str, left_s: float) -> dict[str, Any]:  # noqa: ARG002 one shape for all
+    def get(self, path: str, left_s: float) -> dict[str, Any]:
         """Refuse: gRPC has no documents.
 
         Raises:
             InvalidRequest: Always.
         """
+        del left_s  # one shape for all
         raise InvalidRequest(f"{path} is served over REST only; over gRPC, say which model")
 
     def answer(self, question: Question, model: str, left_s: float) -> Answer:
@@ -133,12 +135,13 @@ class AsyncRpcTransport:
         self._metadata: Metadata = tuple(metadata.items())
         self._channel: grpc.aio.Channel | None = None
 
-    async def get(self, path: str, left_s: float) -> dict[str, Any]:  # noqa: ARG002 one shape for all
+    async def get(self, path: str, left_s: float) -> dict[str, Any]:
         """Refuse: gRPC has no documents.
 
         Raises:
             InvalidRequest: Always.
         """
+        del left_s  # one shape for all
         raise InvalidRequest(f"{path} is served over REST only; over gRPC, say which model")
 
     async def answer(self, question: Question, model: str, left_s: float) -> Answer:
@@ -165,7 +168,7 @@ class AsyncRpcTransport:
         finally:
             call.cancel()
 
-    def _stub(self) -> Any:  # noqa: ANN401 the stub is generated without types
+    def _stub(self) -> qzoom_pb2_grpc.QZoomStub:
         if self._channel is None:
             # A channel belongs to the event loop in which it is made.
             if self._is_secure:

@@ -4,20 +4,17 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 from qzoom.client.answers import Answer, Started
 from qzoom.client.failures import BrokenAnswer
-from qzoom.client.question import Question, build_question
+from qzoom.client.pictures import PictureSource
+from qzoom.client.question import Chosen, Question, build_question
 from qzoom.client.rest import Event, RestTransport, deadline_ms
 from qzoom.client.retries import Retries
 from qzoom.client.rpc import RpcTransport, is_rpc
 from qzoom.errors import QZoomError
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 Result = TypeVar("Result")
 KEY_VARIABLE = "QZOOM_API_KEY"
@@ -115,11 +112,11 @@ class Client:
 
     def ask(
         self,
-        picture: "str | Path | bytes | Image.Image | Sequence[str | Path | bytes | Image.Image]",
+        picture: "PictureSource | Sequence[PictureSource]",
         question: str,
         *,
         timeout_s: float | None = None,
-        **chosen: Any,  # noqa: ANN401 as `build_question` says
+        **chosen: Unpack[Chosen],
     ) -> Answer:
         """Ask a question about a picture, and wait for the whole answer.
 
@@ -148,11 +145,11 @@ class Client:
 
     def stream(
         self,
-        picture: "str | Path | bytes | Image.Image | Sequence[str | Path | bytes | Image.Image]",
+        picture: "PictureSource | Sequence[PictureSource]",
         question: str,
         *,
         timeout_s: float | None = None,
-        **chosen: Any,  # noqa: ANN401 as `build_question` says
+        **chosen: Unpack[Chosen],
     ) -> Stream:
         """Ask, and read the answer piece by piece; arguments as for `ask`.
 

@@ -9,7 +9,8 @@ from PIL import Image
 
 from gateway.requests import read_body
 from gateway.rpc.questions import question_fields
-from qzoom.client.pictures import open_picture, read_picture
+from qzoom.client.overlays import open_picture
+from qzoom.client.pictures import read_picture
 from qzoom.client.question import build_question
 from qzoom.errors import InvalidRequest
 
