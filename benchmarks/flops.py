@@ -8,10 +8,10 @@ causal masks are counted by convention; norms, activations and rotations are lef
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import PreTrainedConfig
 
 
 def count(work: Callable[[], object]) -> int:
@@ -28,8 +28,8 @@ def _flash_attention(
     query: Sequence[int],
     key: Sequence[int],
     value: Sequence[int],
-    *_args: Any,  # noqa: ANN401 - whatever else the operator takes
-    **_kwargs: Any,  # noqa: ANN401
+    *_args: object,
+    **_kwargs: object,
 ) -> int:
     batch_heads_rows = prod(query[:-1])
     return 2 * batch_heads_rows * key[-2] * (query[-1] + value[-1])
@@ -56,7 +56,7 @@ class DecoderSize:
     vocabulary: int
 
     @classmethod
-    def of(cls, text_config: Any) -> "DecoderSize":  # noqa: ANN401 - a transformers config
+    def of(cls, text_config: PreTrainedConfig) -> "DecoderSize":
         """Read from a text configuration."""
         heads, hidden = int(text_config.num_attention_heads), int(text_config.hidden_size)
         return cls(
@@ -122,7 +122,7 @@ class VisionSize:
     out: int
 
     @classmethod
-    def of(cls, config: Any) -> "VisionSize":  # noqa: ANN401 - a transformers config
+    def of(cls, config: PreTrainedConfig) -> "VisionSize":
         """Read from a vision configuration."""
         patch, merge = int(config.patch_size), int(config.spatial_merge_size)
         return cls(

@@ -108,7 +108,9 @@ def _look(server: ServerProcess, answered: int) -> Moment:
         if found := _REPLICA.match(usage.title):
             name = found.group(1)
             mib[name] = mib.get(name, 0.0) + usage.own_bytes / 2**20
-    mib[STORE] = server.ask("stored_bytes") / 2**20
+    stored_bytes = server.ask("stored_bytes")
+    assert isinstance(stored_bytes, int)
+    mib[STORE] = stored_bytes / 2**20
     return Moment(answered, mib)
 
 

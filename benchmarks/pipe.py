@@ -9,10 +9,9 @@ import asyncio
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import httpx
 import numpy as np
@@ -174,7 +173,9 @@ async def _measure(server: ServerProcess, load: PipeLoad) -> PipeCost:
     )
 
 
-async def _several(ask: Any, clients: int, seconds: float) -> list[float]:  # noqa: ANN401
+async def _several(
+    ask: Callable[[], Awaitable[float]], clients: int, seconds: float
+) -> list[float]:
     taken: list[float] = []
     end = time.perf_counter() + seconds
 

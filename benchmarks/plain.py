@@ -4,7 +4,7 @@ The same weights, preprocessing, prompt, element type and threads; sdpa and a KV
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from transformers import AutoModelForImageTextToText
@@ -12,6 +12,18 @@ from transformers import AutoModelForImageTextToText
 from qzoom.contracts.conversation import Conversation
 from qzoom.model.images import Pixels
 from qzoom.model.pipeline import Pipeline
+
+
+class Streamer(Protocol):
+    """Who receives tokens as they are drawn; transformers' own protocol."""
+
+    def put(self, value: torch.Tensor) -> None:
+        """Take tokens: first the prompt's, then one at a time."""
+        ...
+
+    def end(self) -> None:
+        """Take notice that no more will come."""
+        ...
 
 
 class PlainModel:
@@ -41,7 +53,7 @@ class PlainModel:
         *,
         max_tokens: int,
         max_visual_tokens: int | None = None,
-        streamer: Any = None,  # noqa: ANN401 - transformers' own, untyped
+        streamer: Streamer | None = None,
     ) -> tuple[int, ...]:
         """Answer one question greedily.
 
@@ -69,7 +81,7 @@ class PlainModel:
         *,
         max_tokens: int,
         max_visual_tokens: int | None = None,
-        streamer: Any = None,  # noqa: ANN401
+        streamer: Streamer | None = None,
     ) -> list[tuple[int, ...]]:
         """Answer several questions as one batch, padded on the left."""
         pipeline = self._pipeline

@@ -59,10 +59,18 @@ def _bars(axes: Axes, plot: Plot) -> None:
 def _lines(axes: Axes, plot: Plot) -> None:
     x = [float(value) for value in plot.x]
     for number, (name, values) in enumerate(plot.series.items()):
-        style = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
         # What was not measured is no gap in the line.
         known = [(at, value) for at, value in zip(x, values, strict=True) if not math.isnan(value)]
-        axes.plot(*zip(*known, strict=True), label=name, linewidth=1.8, markersize=5, **style)  # type: ignore[arg-type]
+        if known:
+            axes.plot(
+                [at for at, _ in known],
+                [value for _, value in known],
+                label=name,
+                linewidth=1.8,
+                markersize=5,
+                color=COLOURS[number % len(COLOURS)],
+                marker=MARKERS[number % len(MARKERS)],
+            )
     if "x" in plot.log:
         axes.set_xscale("log", base=2)
         axes.set_xticks(x)

@@ -35,7 +35,7 @@ def progress() -> Iterator[Callable[[str], None]]:
 
 def finish(report: "Report", folder: Path | None) -> None:
     """Print a result, and write its files if a folder is named."""
-    from benchmarks.report import caption, write_report
+    from benchmarks.results import caption, write_report
 
     command = typed()
     for rows in report.tables:

@@ -1,7 +1,6 @@
 """Rival (a): transformers' generate on the whole picture in full resolution."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -51,7 +50,7 @@ class _Streamer:
         self._detokenizer = Detokenizer(pipeline.checkpoint.tokenizer, ())
         self._job, self._eos, self._is_prompt = job, eos, True
 
-    def put(self, value: Any) -> None:  # noqa: ANN401 - a tensor, by transformers' protocol
+    def put(self, value: torch.Tensor) -> None:
         """Take the next token."""
         if self._is_prompt:
             self._is_prompt = False

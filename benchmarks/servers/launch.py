@@ -114,8 +114,11 @@ class ServerProcess:
         """Stop the server, whatever it does."""
         self._stop()
 
-    def ask(self, question: str) -> Any:  # noqa: ANN401 - JSON
+    def ask(self, question: str) -> object:
         """Ask the child for something that only it knows. Any thread may call this.
+
+        Returns:
+            What it answers, a JSON value.
 
         Raises:
             Unavailable: If it does not answer.

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import uvicorn
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from PIL import Image
 
-from benchmarks.servers.child import free_port
+from benchmarks.servers.http import serve_app
 from qzoom.model.images import Pixels
 
 MODEL = "rival"
@@ -107,17 +106,7 @@ def create_app(worker: Worker) -> FastAPI:
 
 def serve(worker: Worker) -> dict[str, str]:
     """Serve answers on a free port; return what the starter must know."""
-    return serve_app(create_app(worker))
-
-
-def serve_app(app: FastAPI) -> dict[str, str]:
-    """Serve an application from a thread of its own; return what the starter must know."""
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning"))
-    threading.Thread(target=server.run, daemon=True).start()
-    while not server.started:
-        threading.Event().wait(0.05)
-    return {"url": f"http://127.0.0.1:{port}", "model": MODEL}
+    return {"url": serve_app(create_app(worker)), "model": MODEL}
 
 
 async def _until_end(pieces: "asyncio.Queue[str | None]") -> AsyncIterator[str]:

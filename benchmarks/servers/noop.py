@@ -14,6 +14,7 @@ from ray.serve import Deployment
 from ray.serve.handle import DeploymentHandle
 
 from benchmarks.servers.child import arguments, live, own_output
+from benchmarks.servers.http import serve_app
 from benchmarks.servers.own_ray import own_serve
 from gateway.remote import Patience, streamed
 
@@ -77,9 +78,7 @@ def main() -> None:
     """
     messages, given = own_output(), arguments()
     if not given["gateways"]:
-        from benchmarks.servers.minimal import serve_app  # noqa: PLC0415 brings the model library
-
-        live(messages, serve_app(one_process()), {})
+        live(messages, {"url": serve_app(one_process()), "model": ""}, {})
         return
     with own_serve(given["host"]) as url:
         free = {"num_cpus": 0}

@@ -1,6 +1,8 @@
 """Our system under test: Ray, Serve and the five deployments on loopback."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from benchmarks.servers.child import arguments, free_port, live, own_output
 from deploy.config import AppConfig
@@ -39,13 +41,12 @@ def main() -> None:
 
 def _stored_bytes() -> int:
     """Bytes that live objects take in the object store."""
-    from ray._private.internal_api import (  # noqa: PLC0415 Ray reads its environment on import
-        get_memory_info_reply,
-        get_state_from_address,
-    )
+    from ray._private import internal_api  # noqa: PLC0415 Ray reads its environment on import
 
-    reply = get_memory_info_reply(get_state_from_address())  # type: ignore[no-untyped-call]
-    return int(reply.store_stats.object_store_bytes_used)
+    # Ray types neither of the two.
+    find_state: Callable[[], object] = internal_api.get_state_from_address
+    ask_memory: Callable[[object], Any] = internal_api.get_memory_info_reply
+    return int(ask_memory(find_state()).store_stats.object_store_bytes_used)
 
 
 if __name__ == "__main__":

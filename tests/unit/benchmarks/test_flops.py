@@ -9,6 +9,7 @@ from benchmarks.stages import branch_share
 from benchmarks.walk import STAGES, walk
 from qzoom.contracts.conversation import single_question
 from qzoom.contracts.options import Options
+from qzoom.contracts.sampling import Sampling
 from qzoom.model.pipeline import Pipeline
 from qzoom.model.random_checkpoint import write_random_checkpoint
 
@@ -68,8 +69,6 @@ def test_every_stage_does_what_the_method_needs_and_no_more(pipeline, route):
 
 
 def test_the_walk_answers_as_the_pipeline(pipeline):
-    from qzoom.contracts.sampling import Sampling  # noqa: PLC0415
-
     question, picture = single_question("What is it?"), block_picture(300, 200)
     options = Options(route="zoom", tau_roi=0.02)
     walked = walk(

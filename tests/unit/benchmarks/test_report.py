@@ -2,7 +2,8 @@ import json
 
 from PIL import Image
 
-from benchmarks.report import Plot, Report, Rows, Target, write_report
+from benchmarks.report import Plot, Report, Rows, Target
+from benchmarks.results import write_report
 
 
 def make_report(kind):

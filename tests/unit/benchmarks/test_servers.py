@@ -2,9 +2,11 @@
 
 import asyncio
 import os
+from io import BytesIO
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks.clients import Item
 from benchmarks.closed import run_closed
@@ -83,9 +85,5 @@ def test_pictures_differ_and_questions_about_one_follow_each_other():
 
 def test_the_mark_that_tells_pictures_apart_is_small():
     one, other = (mixed_items(25, per_picture=1)[i].image for i in (0, 24))
-    from io import BytesIO  # noqa: PLC0415
-
-    from PIL import Image  # noqa: PLC0415
-
     first, again = (np.asarray(Image.open(BytesIO(f))).astype(int) for f in (one, other))
     assert 0 < (first != again).any(axis=-1).sum() <= 4
