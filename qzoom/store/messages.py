@@ -125,6 +125,9 @@ class Claim:
     lease_s: float
 
 
+ClaimState = Literal["new", "answered", "running", "other"]
+
+
 @dataclass(frozen=True, slots=True)
 class Claimed:
     """What is known of a request with that key.
@@ -135,7 +138,7 @@ class Claimed:
         answer: What was kept.
     """
 
-    state: Literal["new", "answered", "running", "other"]
+    state: ClaimState
     answer: bytes | None = None
 
 

@@ -71,8 +71,7 @@ def open_store(address: str, namespace: str = "qzoom") -> Store:
         raise InvalidRequest(str(error)) from None
     if not address or address.startswith("sqlite:"):
         return SqliteStore(_sqlite_path(address) if address else default_path())
-    # Imported here: the embedded store needs no client of Redis.
-    from qzoom.store.redis import RedisStore  # noqa: PLC0415
+    from qzoom.store.redis import RedisStore  # noqa: PLC0415 the embedded store needs no client
 
     return RedisStore(address, os.environ.get(PASSWORD_VARIABLE) or None, namespace)
 

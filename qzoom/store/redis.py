@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, cast
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
@@ -25,6 +25,7 @@ from qzoom.store.messages import (
     Charge,
     Claim,
     Claimed,
+    ClaimState,
     Configuration,
     Keep,
     KeyRecord,
@@ -138,6 +139,7 @@ class RedisStore:
         record = await self._run("revoke", ["keys", "version"], [_version(), key_id, repr(now)])
         if record is None:
             raise NotFound(f"there is no key {key_id[:40]!a}")
+        assert isinstance(record, bytes)
         return read(record)
 
     async def put_setting(self, name: str, value: str | None) -> None:
@@ -163,6 +165,7 @@ class RedisStore:
                 *("" if limit is None else limit for limit in limits),
             ],
         )
+        assert isinstance(reply, list)
         refused_by, retry_after_s, *numbers = map(_text, reply)
         used, reset, (running, second) = numbers[0:3], numbers[3:6], numbers[6:8]
         return Verdict(
@@ -205,8 +208,10 @@ class RedisStore:
 
     async def claim(self, claim: Claim) -> Claimed:
         """Ask whether a request with an Idempotency-Key is new."""
-        state, *answer = await self._run("claim", [_claim_name(claim)], self._claim_values(claim))
-        return Claimed(_text(state), answer[0] if answer else None)  # type: ignore[arg-type]
+        reply = await self._run("claim", [_claim_name(claim)], self._claim_values(claim))
+        assert isinstance(reply, list)
+        state, *answer = reply
+        return Claimed(cast(ClaimState, _text(state)), answer[0] if answer else None)
 
     async def keep(self, keep: Keep) -> None:
         """Keep an answer, unless its claim belongs to another attempt by now."""
@@ -241,10 +246,12 @@ class RedisStore:
     async def _write(self, table: str, most: int, field: str, value: str | None) -> None:
         values = [] if value is None else [value]
         count = await self._run("write", [table, "version"], [_version(), most, field, *values])
+        assert isinstance(count, int)
         if count >= 0:
             raise TooLarge(f"there are {count} {table}, at most {most}")
 
-    async def _run(self, script: str, names: Sequence[str], values: Sequence[object]) -> Any:  # noqa: ANN401 what a script gives
+    async def _run(self, script: str, names: Sequence[str], values: Sequence[object]) -> object:
+        """Run a script; what it gives back is its own affair."""
         if script not in self._scripts:
             self._scripts[script] = self._redis.register_script(_source(script))
         async with _translated():
