@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +7,8 @@ from PIL import Image
 
 from qzoom.data.record import PictureFile, Record
 from qzoom.model.random_checkpoint import write_random_checkpoint
+from tests.unit.training.tiny import recipe
+from training.labels.jobs import RegionLabelJob, run_here
 
 FAMILIES = ("qwen2_5_vl", "qwen3_vl", "llava")
 
@@ -39,3 +42,33 @@ def records(tmp_path_factory) -> list[Record]:
                 Record(f"{number}-{question}", PictureFile(path), text, (f"answer {question}",))
             )
     return found
+
+
+@pytest.fixture(scope="session")
+def data(records) -> str:
+    file = records[0].picture.path.parent / "data.jsonl"
+    lines = [
+        {"id": r.id, "image": r.picture.path.name, "question": r.question, "answer": r.answers[0]}
+        for r in records
+    ]
+    # A dialogue: its second turn continues the first.
+    lines.append({**lines[0], "id": "turn", "question": "And?"})
+    lines[-1]["history"] = [[lines[0]["question"], lines[0]["answer"]]]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return str(file)
+
+
+@pytest.fixture(scope="session")
+def labels(checkpoints, data, tmp_path_factory) -> dict[str, Path]:
+    folders = {}
+    for family in FAMILIES:
+        folders[family] = tmp_path_factory.mktemp(f"labels-{family}") / "labels"
+        job = RegionLabelJob(
+            model=checkpoints[family],
+            data=data,
+            out=folders[family],
+            recipe=recipe(family),
+            heads={3: [0, 2], 4: []},
+        )
+        assert list(run_here(job))[-1] == (1, 1)
+    return folders

@@ -9,7 +9,7 @@ from qzoom.model.loading import open_checkpoint
 from qzoom.model.random_checkpoint import write_random_checkpoint
 from qzoom.model.rpn import RegionProposer
 from tests.unit.training.conftest import FAMILIES
-from tests.unit.training.test_stages import data, losses, recipe  # noqa: F401 - a fixture
+from tests.unit.training.tiny import losses, recipe
 from training.labels.hard import read_comparisons
 from training.labels.jobs import HardSampleJob, run_here
 from training.labels.shards import LabelFolder, group_pictures
@@ -20,7 +20,7 @@ from training.stages.run import StageRun, train_post_sft
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
-def case(request, tmp_path_factory, data):  # noqa: F811
+def case(request, tmp_path_factory, data):
     """A tiny model with an RPN that always proposes, and its comparisons."""
     family = request.param
     folder = tmp_path_factory.mktemp(family)

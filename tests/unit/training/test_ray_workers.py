@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.unit.training.test_stages import data, losses, recipe  # noqa: F401 - a fixture
+from tests.unit.training.tiny import losses, recipe
 
 ROOT = Path(__file__).parents[3]
 
@@ -37,7 +37,7 @@ def qzoom(*arguments):
     )
 
 
-def test_two_workers_do_what_one_does(checkpoints, data, tmp_path):  # noqa: F811
+def test_two_workers_do_what_one_does(checkpoints, data, tmp_path):
     plan = recipe("qwen2_5_vl", "gate_labels.rule=naive")
     file = tmp_path / "recipe.yaml"
     file.write_text(json.dumps(plan.model_dump(mode="json")))

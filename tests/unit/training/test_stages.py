@@ -23,74 +23,19 @@ from qzoom.model.pipeline import Pipeline
 from qzoom.model.prefill import PrefillGate, PrefillInput
 from qzoom.model.rpn import RegionProposer, RpnInput
 from tests.unit.training.conftest import FAMILIES
+from tests.unit.training.tiny import losses, recipe, run_of
 from training.labels.gate import read_trajectories
 from training.labels.jobs import GateLabelJob, Machine, RegionLabelJob, run_here
 from training.labels.rpn import read_samples
 from training.labels.shards import LabelFolder, group_pictures
 from training.stages.branches import GateBranch, RpnBranch
-from training.stages.curve import read_curve
 from training.stages.parts import merge
 from training.stages.pieces import MAX_FILE_BYTES, read_pieces, write_pieces
-from training.stages.recipe import load_stage_recipe
 from training.stages.run import StageRun, train_gate, train_rpn, without_branches
 from training.stages.setup import base_revision
 from training.stages.states import FrozenLower
 
 ROOT = Path(__file__).parents[3]
-
-
-def recipe(family, *changes):
-    values = [f"family={family}", "num_layers=6", "rpn.steps=6", "rpn.batch=4", "gate.steps=6"]
-    values += ["gate.batch=4", "region_labels.max_new_tokens=4", "region_labels.max_tokens=16"]
-    values += ["gate_labels.budgets=[4, 9, 16]", "gate_labels.draw_budgets=null"]
-    values += ["gate_labels.max_new_tokens=4"]
-    method = {"split_layer": 3, "gate_depth": 2, "rpn_depth": 2}
-    if family == "llava":
-        values += ["region_labels.max_tokens=null"]
-    else:
-        method |= {"coarse_min_tokens": 4, "coarse_max_tokens": 16}
-        method |= {"roi_min_tokens": 4, "roi_max_tokens": 16}
-    return load_stage_recipe("built-in-stages", [*values, f"method={json.dumps(method)}", *changes])
-
-
-@pytest.fixture(scope="session")
-def data(records) -> str:
-    file = records[0].picture.path.parent / "data.jsonl"
-    lines = [
-        {"id": r.id, "image": r.picture.path.name, "question": r.question, "answer": r.answers[0]}
-        for r in records
-    ]
-    # A dialogue: its second turn continues the first.
-    lines.append({**lines[0], "id": "turn", "question": "And?"})
-    lines[-1]["history"] = [[lines[0]["question"], lines[0]["answer"]]]
-    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return str(file)
-
-
-@pytest.fixture(scope="session")
-def labels(checkpoints, data, tmp_path_factory) -> dict[str, Path]:
-    folders = {}
-    for family in FAMILIES:
-        folders[family] = tmp_path_factory.mktemp(f"labels-{family}") / "labels"
-        job = RegionLabelJob(
-            model=checkpoints[family],
-            data=data,
-            out=folders[family],
-            recipe=recipe(family),
-            heads={3: [0, 2], 4: []},
-        )
-        assert list(run_here(job))[-1] == (1, 1)
-    return folders
-
-
-def run_of(checkpoints, labels, family, out, *changes, **values):
-    return StageRun(
-        model=checkpoints[family],
-        labels=[labels[family]],
-        out=out,
-        recipe=recipe(family, *changes),
-        **values,
-    )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -125,10 +70,6 @@ def test_the_trained_rpn_is_the_served_one(checkpoints, labels, records, family,
     assert 0 < float(moved[0].abs().max()) < 0.1  # started at layer B+1, and was trained
     for name in base.locations:
         torch.testing.assert_close(base.tensors([name]), merged.tensors([name]), rtol=0, atol=0)
-
-
-def losses(folder):
-    return [float(row[1]) for row in read_curve(folder)]
 
 
 def test_accumulation_and_recomputation_change_nothing(checkpoints, labels, tmp_path):

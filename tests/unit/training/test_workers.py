@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tests.unit.training.test_stages import data, labels, losses, run_of  # noqa: F401 - fixtures
+from tests.unit.training.tiny import losses, run_of
 from training.stages.pieces import read_pieces
 from training.stages.run import train_rpn
 
@@ -31,7 +31,7 @@ distributed.destroy_process_group()
 """
 
 
-def test_two_processes_train_along_the_curve_of_one(checkpoints, labels, tmp_path):  # noqa: F811
+def test_two_processes_train_along_the_curve_of_one(checkpoints, labels, tmp_path):
     one = run_of(checkpoints, labels, "qwen2_5_vl", tmp_path / "one", "rpn.batch=5")
     train_rpn(one)
     two = tmp_path / "two"
