@@ -1,6 +1,7 @@
 """`qzoom evaluate`: accuracy and cost of a model on questions that it has never seen."""
 
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from evaluation.answerers import Answerer
     from evaluation.dataset import DataSet
     from evaluation.modes import Mode
-    from evaluation.results import Result
+    from evaluation.results import Result, Run
+    from evaluation.summary import Summary
     from evaluation.tasks.task import Task
 
 app = typer.Typer(
@@ -243,7 +245,7 @@ def _about(asked: "DataSet") -> dict[str, Any]:
     }
 
 
-def _show(run: Any, summaries: Any, asked: "DataSet") -> None:  # noqa: ANN401
+def _show(run: "Run", summaries: "Sequence[Summary]", asked: "DataSet") -> None:
     from evaluation.tables import terminal_table
 
     title = f"{len(asked.records)} questions of {asked.name}, {asked.metric}"
@@ -259,7 +261,7 @@ def _show(run: Any, summaries: Any, asked: "DataSet") -> None:  # noqa: ANN401
         err.print(f"{len(errors)} answers failed; the first: {errors[0]}", markup=False)
 
 
-def _save(run: Any, summaries: Any, save: Path) -> None:  # noqa: ANN401
+def _save(run: "Run", summaries: "Sequence[Summary]", save: Path) -> None:
     from evaluation.plots import plot_bars
     from evaluation.tables import markdown_table
 

@@ -170,7 +170,7 @@ class LocalSystem:
         """
         if not self._is_serving:
             return True
-        from gateway.admission.shared import drain_application  # noqa: PLC0415
+        from gateway.admission.shared import drain_application  # noqa: PLC0415 imports Ray
 
         return asyncio.run(drain_application(APPLICATION, self._config.drain_timeout_s))
 

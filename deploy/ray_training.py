@@ -6,7 +6,7 @@ cluster at RAY_ADDRESS, or this machine alone.
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ def label_with_ray(job: LabelJob, workers: Workers) -> Iterator[tuple[int, int]]
             [{"shard": number} for number in missing], override_num_blocks=len(missing)
         )
         made = rows.map(
-            _ShardMaker,  # type: ignore[arg-type]
+            _ShardMaker,  # type: ignore[arg-type] # Ray's types know no class with arguments
             fn_constructor_args=(job, dict(folder.job), str(Path.cwd())),
             concurrency=min(workers.count, len(missing)),
             num_cpus=workers.num_cpus,
@@ -150,7 +150,8 @@ class _Cluster:
             address = os.environ.get("RAY_ADDRESS")
             ray.init(address=address, include_dashboard=False, log_to_driver=False)
             self._is_own = True
-        have: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        ask_resources: Callable[[], dict[str, float]] = ray.cluster_resources
+        have = ask_resources()
         for name, wanted in (("CPU", self._workers.num_cpus), ("GPU", self._workers.num_gpus)):
             found, need = have.get(name, 0.0), wanted * self._workers.count
             if found < need:

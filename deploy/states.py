@@ -14,8 +14,8 @@ def deployment_states(application: str) -> dict[str, str]:
     Raises:
         Unavailable: If one of them failed; with what its constructor raised.
     """
-    from ray import serve  # noqa: PLC0415
-    from ray.serve.schema import ApplicationStatus  # noqa: PLC0415
+    from ray import serve  # noqa: PLC0415 Ray reads its environment on import
+    from ray.serve.schema import ApplicationStatus  # noqa: PLC0415 for the same reason
 
     status = serve.status().applications.get(application)
     if status is None:

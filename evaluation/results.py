@@ -156,7 +156,7 @@ def _result(values: Mapping[str, Any]) -> Result:
     return Result(**{**values, **fixed})
 
 
-def _finite(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+def _finite(value: object) -> object:
     """Replace what JSON cannot say by null."""
     if isinstance(value, float) and not math.isfinite(value):
         return None

@@ -49,7 +49,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
+    def step(self, closure: None = None) -> None:  # type: ignore[override] # takes no closure
         """Update every matrix that has a gradient."""
         assert closure is None, "a closure is not supported"
         for group in self.param_groups:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from PIL import Image
+from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
 
 from evaluation.answerers.base import Asked
 from evaluation.baselines.rival import SecondLook, device_of, grown, record_of
@@ -36,11 +37,6 @@ class GroundingDino:
     def __init__(
         self, pipeline: Pipeline, weights: Path, *, boxes: int = 1, threshold: float = THRESHOLD
     ) -> None:
-        from transformers import (  # noqa: PLC0415 - slow to import, for this rival only
-            AutoModelForZeroShotObjectDetection,
-            AutoProcessor,
-        )
-
         self._second, self._boxes, self._threshold = SecondLook.over(pipeline), boxes, threshold
         self._min_side_px = pipeline.checkpoint.qzoom.min_side_px
         self._device = device_of(pipeline)

@@ -74,8 +74,9 @@ def _builtin(name: str) -> Iterator[Record]:
         if key not in values or not text.isdecimal():
             raise InvalidRequest(f"{name}: {key}={text} is not understood; known: seed=N, count=N")
         values[key] = int(text)
-    if url.path not in get_args(Split):
-        known = ", ".join(get_args(Split))
+    splits: dict[str, Split] = {split: split for split in get_args(Split)}
+    split = splits.get(url.path)
+    if split is None:
+        known = ", ".join(splits)
         raise InvalidRequest(f"{name}: split is {url.path!r}, must be one of {known}")
-    split: Split = url.path  # type: ignore[assignment]
     yield from builtin_records(split, values["seed"], values["count"])

@@ -119,7 +119,8 @@ class LabelFolder:
             try:
                 with safe_open(self._file(number), framework="np") as file:
                     records = json.loads(file.metadata()["records"])
-                    arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                    names: list[str] = file.keys()
+                    arrays = {name: file.get_tensor(name) for name in names}
             except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
                 raise InvalidRequest(
                     f"{self._file(number)} is broken ({error}); delete it and label again"

@@ -44,10 +44,7 @@ def read_curve(folder: Path) -> list[list[str]]:
 
 def draw_curve(folder: Path, title: str) -> None:
     """Draw curve.png."""
-    import matplotlib  # noqa: PLC0415 - only here, and slow to import
-
-    matplotlib.use("Agg")
-    from matplotlib.figure import Figure  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415 - only here, and slow to import
 
     rows = read_curve(folder)
     steps = [int(row[0]) for row in rows]

@@ -6,7 +6,7 @@ labels and training go (the paper's Tables IX-XI for published models).
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -227,7 +227,7 @@ def stage_recipes() -> list[str]:
     )
 
 
-def _change(values: Any, change: str) -> None:  # noqa: ANN401 - parsed YAML
+def _change(values: object, change: str) -> None:
     key, equals, text = change.partition("=")
     *parents, last = key.strip().split(".")
     if not equals:
