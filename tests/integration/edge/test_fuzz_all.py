@@ -3,6 +3,7 @@
 The counts add up to what `make test-all` promises; `test_fuzz.py` is the quick part of it.
 """
 
+import base64
 import socket
 import struct
 import subprocess
@@ -114,8 +115,6 @@ def broken_pictures(draw):
 
 
 def body(picture, **fields):
-    import base64  # noqa: PLC0415
-
     url = "data:image/png;base64," + base64.b64encode(picture).decode()
     content = [
         {"type": "image_url", "image_url": {"url": url}},

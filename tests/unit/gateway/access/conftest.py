@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 
@@ -78,7 +79,7 @@ class System:
 def ask() -> Callable[..., AnswerRequest]:
     """Build a request: `ask("what?", key="k", tenant="acme")`."""
 
-    def build(question: str = "what?", **fields: object) -> AnswerRequest:
+    def build(question: str = "what?", **fields: Any) -> AnswerRequest:
         request = AnswerRequest(
             request_id=str(fields.pop("request_id", "r1")),
             model="m",
@@ -90,11 +91,11 @@ def ask() -> Callable[..., AnswerRequest]:
             stream=False,
             deadline=time.time() + 60,
             trace={},
-            idempotency_key=fields.pop("key", None),  # type: ignore[arg-type]
+            idempotency_key=fields.pop("key", None),
             tenant=str(fields.pop("tenant", "acme")),
         )
         reply = Reply(request_id=request.request_id, received=time.time())
-        return replace(request, reply=reply, **fields)  # type: ignore[arg-type]
+        return replace(request, reply=reply, **fields)
 
     return build
 
@@ -104,10 +105,10 @@ async def make_system(tmp_path) -> AsyncGenerator[Callable[..., System], None]:
     """Start gateways that share one store: `make_system(required=True, store=...)`."""
     systems: list[System] = []
 
-    def make(**settings: object) -> System:
+    def make(**settings: Any) -> System:
         store = settings.pop("store", f"sqlite://{tmp_path}/store.sqlite3")
         telemetry = GatewayTelemetry()
-        access = Access(AccessSettings(store=store, **settings), telemetry)  # type: ignore[arg-type]
+        access = Access(AccessSettings(store=store, **settings), telemetry)
         systems.append(System(access, CountingFlow(), telemetry))
         return systems[-1]
 
