@@ -36,8 +36,8 @@ def calibrate(
     """Choose tau_gate and tau_roi of MODEL; store them with the accuracy-against-tau curve.
 
     Of all pairs of thresholds within --tolerance of the best accuracy, the one with the fewest
-    visual tokens. The curve goes to calibration.json in the folder: a gateway reads from it how far
-    it may raise tau_gate under load.
+    visual tokens. The curve goes to calibration.json in the folder; how far tau_gate may rise under
+    load (the gateway's brownout_max_tau_gate) is printed.
     """
     import torch
 

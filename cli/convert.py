@@ -1,4 +1,4 @@
-"""`qzoom convert`: from a published checkpoint to our own format."""
+"""`qzoom convert`: from a published checkpoint to our own format, with trained stages put in."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +10,7 @@ from cli.verify import PresetName
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(help="Checkpoint folder as the authors released it.")],
+    source: Annotated[Path, typer.Argument(help="Checkpoint folder, the authors' or our own.")],
     target: Annotated[Path, typer.Argument(help="Folder to make.")],
     base: Annotated[
         Path | None,

@@ -27,7 +27,8 @@ def create(
     tenant: Annotated[str, typer.Option(help="Whose requests the key lets in.")] = "default",
     name: Annotated[str, typer.Option(help="What to call it, such as the name of a program.")] = "",
     days: Annotated[
-        float | None, typer.Option(min=0.001, max=36_500, help="Days until it expires; never.")
+        float | None,
+        typer.Option(min=0.001, max=36_500, help="Days until it expires; never if not given."),
     ] = None,
     store: Address = "",
     namespace: Namespace = "qzoom",

@@ -37,7 +37,7 @@ class DTypeName(StrEnum):
 
 ModelArg = Annotated[Path, typer.Argument(help="Checkpoint folder of the base model.")]
 DataArg = Annotated[
-    str, typer.Argument(help="builtin:SPLIT?seed=N&count=N, a data folder, or a .jsonl file.")
+    str, typer.Argument(help="builtin:SPLIT?seed=N&count=N, a file or folder, or FORMAT:PATH.")
 ]
 OutArg = Annotated[Path, typer.Argument(help="Folder for the labels; an unfinished one goes on.")]
 RecipeOption = Annotated[str, typer.Option(help="Name of a recipe, or path of a YAML file.")]
@@ -222,7 +222,7 @@ def measure(
     dtype: DTypeOption = DTypeName.FLOAT32,
     threads: ThreadsOption = 1,
 ) -> None:
-    """Compare labels of chosen, random and all heads with evidence boxes, unseen by all of them."""
+    """Compare labels of chosen, random and all heads with evidence boxes, which no label sees."""
     from qzoom.data.records import open_records
     from training.labels.jobs import check_heads, open_reader
     from training.labels.measure import LabelQuality, head_sets, measure_heads

@@ -1,7 +1,7 @@
 """From a checked body to an `AnswerRequest`: the limits, and the rules between fields.
 
-Both edges call `read_request`. Types and fixed ranges are `RequestBody`'s; here is what needs
-the operator's limits or more than one field.
+Both edges call `read_body` and `build_request`. Types and fixed ranges are `RequestBody`'s; here is
+what needs the operator's limits or more than one field.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -2,8 +2,8 @@
 
 A stage that makes state yields its small reply, then one buffer per header of the reply. The
 gateway opens the reply alone; the references of the buffers go on to the next stage unopened, and
-all of them are dropped when the request ends, fails or is cancelled
-(docs/decisions/0003-state-by-reference.md).
+all of them are dropped when the request ends, fails or is cancelled, but for what `PictureMemory`
+keeps (docs/decisions/0003-state-by-reference.md).
 """
 
 import asyncio

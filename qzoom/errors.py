@@ -14,7 +14,7 @@ The one table from exception to HTTP status and gRPC code (docs/api.md is writte
     +-- Overloaded                RESOURCE_EXHAUSTED   429   retry after `retry_after_s`
     +-- QuotaExceeded             RESOURCE_EXHAUSTED   429   retry after `retry_after_s`
     +-- Cancelled                 CANCELLED            499   nothing; the client went away
-    +-- StateLost                 ABORTED              503   the gateway re-runs the stages, once
+    +-- StateLost                 ABORTED              503   retry; the gateway ran the stages again
     +-- Unavailable               UNAVAILABLE          503   retry with back-off
     +-- DeadlineExceeded          DEADLINE_EXCEEDED    504   allow more time
     (anything else)               INTERNAL             500   a defect of ours; quote the request id

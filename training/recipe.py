@@ -1,4 +1,4 @@
-"""Recipes: YAML files that say how a model's stages are trained. Typed, unknown keys refused."""
+"""Recipes of a model made from nothing: its base, and what follows. Typed, unknown keys refused."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass

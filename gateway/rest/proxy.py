@@ -6,6 +6,7 @@ take a place, and requests for which there is no room just now are refused at on
 
 It takes middleware from the function that this variable names, which must be set where Ray starts:
 RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=gateway.rest.proxy.proxy_middleware
+It does not see the gateway's settings: its limits are the defaults.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """How much accuracy does a threshold cost? The curve that goes with a model, for whoever bends it.
 
-`qzoom calibrate` measures it on a validation split and stores it in the checkpoint's folder; a
-gateway that sheds cost under load reads from it how far it may raise tau_gate. No torch here.
+`qzoom calibrate` measures it on a validation split and stores it in the checkpoint's folder. It
+says how far tau_gate may rise where cost is shed under load. No torch here.
 """
 
 import json
