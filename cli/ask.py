@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from cli import client
 from cli.answer import Answered, describe, from_answer
 from cli.console import Failure, err, out, printable
 from qzoom.builtin import builtin_model
 from qzoom.overlay import draw_overlay
+from qzoom.rgb import to_rgb, upright
 
 
 class RouteName(StrEnum):
@@ -77,8 +78,8 @@ def _read(path: Path) -> tuple[bytes, Image.Image]:
     try:
         data = path.read_bytes()
         with Image.open(BytesIO(data)) as opened:
-            return data, ImageOps.exif_transpose(opened).convert("RGB")
-    except (UnidentifiedImageError, Image.DecompressionBombError):
+            return data, to_rgb(upright(opened))
+    except (UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError):
         raise Failure(f"{path} is no picture that can be read") from None
     except OSError as error:
         raise Failure(f"{path} cannot be read: {error.strerror or error}") from None

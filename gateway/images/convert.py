@@ -9,17 +9,15 @@ import struct
 from collections.abc import Iterator
 from io import BytesIO
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from gateway.images.protocol import CHANNELS, Job, Outcome, Reply
+from qzoom.rgb import UNKNOWN_MODES, to_rgb, upright
 
 # Our limit is tighter, and was checked on the header.
 Image.MAX_IMAGE_PIXELS = None
 
 STRIP_PIXELS = 1 << 18
-_WHITE = (255, 255, 255)
-_DEEP_MODES = {"I", "I;16", "I;16L", "I;16B", "I;16N"}
-_UNKNOWN_MODES = {"F", "LAB", "HSV"}
 
 
 class Refused(Exception):
@@ -45,7 +43,7 @@ def decode(data: bytes, job: Job, pixels: memoryview) -> Reply:
     Raises:
         Refused: If it is broken, or not what its header claims, or holds no colours that we know.
     """
-    image = _upright(_load(data, job))
+    image = upright(_load(data, job))
     width, height = image.size
     digest = hashlib.sha256(struct.pack("<3q", height, width, CHANNELS))
     at = 0
@@ -66,7 +64,7 @@ def _load(data: bytes, job: Job) -> Image.Image:
     # A TIFF with an orientation opens with the sides exchanged.
     if sorted(image.size) != sorted((job.width, job.height)):
         raise Refused(Outcome.BROKEN_HEADER)
-    if image.mode in _UNKNOWN_MODES:
+    if image.mode in UNKNOWN_MODES:
         raise Refused(Outcome.UNKNOWN_PIXELS)
     try:
         image.load()
@@ -80,39 +78,10 @@ def _load(data: bytes, job: Job) -> Image.Image:
     return image
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation; a picture whose EXIF data is broken stays as it is."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except MemoryError:
-        raise
-    except Exception:
-        return image
-
-
 def _strips(image: Image.Image) -> Iterator[bytes]:
     """Yield the RGB bytes of the picture from the top to the bottom."""
     width, height = image.size
     num_rows = max(1, STRIP_PIXELS // width)
     for top in range(0, height, num_rows):
         strip = image.crop((0, top, width, min(top + num_rows, height)))
-        yield _to_rgb(strip).tobytes()
-
-
-def _to_rgb(strip: Image.Image) -> Image.Image:
-    if strip.mode in _DEEP_MODES:
-        return _to_8_bits(strip).convert("RGB")
-    if strip.has_transparency_data:
-        rgba = strip.convert("RGBA")
-        page = Image.new("RGB", rgba.size, _WHITE)
-        page.paste(rgba, mask=rgba.getchannel("A"))
-        return page
-    return strip if strip.mode == "RGB" else strip.convert("RGB")
-
-
-def _to_8_bits(strip: Image.Image) -> Image.Image:
-    """Round 16 bits a pixel, also where a 32-bit container holds them, to 8: v / 257."""
-    wide = strip if strip.mode == "I" else strip.convert("I")
-    # Pillow computes factor * v + offset in double precision, cuts the fraction off, and clips to
-    # 0..255 when it leaves mode I. The offset is a half, less what keeps 128 below 1.
-    return wide.point(lambda value: value * (1 / 257) + 128.5 / 257).convert("L")
+        yield to_rgb(strip).tobytes()

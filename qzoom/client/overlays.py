@@ -3,12 +3,13 @@
 import base64
 from io import BytesIO
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from qzoom.client.answers import Answer
 from qzoom.client.pictures import PictureSource, read_picture
 from qzoom.errors import InvalidRequest
 from qzoom.overlay import Look, draw_overlay
+from qzoom.rgb import to_rgb, upright
 
 
 def overlay(answer: Answer, picture: PictureSource, question: str) -> Image.Image:
@@ -25,7 +26,7 @@ def open_picture(source: PictureSource) -> Image.Image:
         InvalidRequest: If it is a remote URL, cannot be read, or is no picture.
     """
     if isinstance(source, Image.Image):
-        return ImageOps.exif_transpose(source)
+        return to_rgb(upright(source))
     picture = read_picture(source)
     data = picture.data
     if picture.url:
@@ -34,6 +35,6 @@ def open_picture(source: PictureSource) -> Image.Image:
         data = base64.b64decode(picture.url.partition(",")[2])
     try:
         with Image.open(BytesIO(data)) as opened:
-            return ImageOps.exif_transpose(opened).convert("RGB")
+            return to_rgb(upright(opened))
     except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):
         raise InvalidRequest("this is no picture that can be read") from None

@@ -11,10 +11,11 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from qzoom.contracts.conversation import Conversation, Picture, Text, Turn
 from qzoom.errors import UnsupportedMedia
+from qzoom.rgb import to_rgb, upright
 
 FloatBox = tuple[float, float, float, float]
 """(x0, y0, x1, y1) in pixels of the source picture."""
@@ -70,10 +71,10 @@ class PictureBytes:
 
 
 def _decode(file: Path | BytesIO, name: str) -> NDArray[np.uint8]:
-    """Decode a file as the gateway does: upright and RGB."""
+    """Decode a file to the pixels that the gateway makes of it."""
     try:
         with Image.open(file) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+            return np.asarray(to_rgb(upright(image)))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UnsupportedMedia(f"{name} cannot be read as a picture: {error}") from error
 

@@ -91,7 +91,7 @@ def test_sequential_positions_of_the_released_code_by_hand():
 
 
 def test_positions_of_the_published_example():
-    # reference/behaviour.md, section 6.4: s = 14, 15 x 21 cells, box (0, 10, 21, 15).
+    # Of the published code's own run: s = 14, 15 x 21 cells, box (0, 10, 21, 15).
     span = ImageSpan(0, 14, (15, 21), (900, 640))
     ids = np.full(14 + 315 + 3, PAD, np.int32)
     prompt = Prompt(ids, coarse_positions(len(ids), [span], mrope=True), (span,))
