@@ -10,6 +10,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from cli.console import Failure, err, out
+from cli.dtypes import DTypeName
+from cli.training_options import (
+    DEFAULT_RECIPE,
+    CpusOption,
+    DeviceOption,
+    DTypeOption,
+    ModelArg,
+    RecipeOption,
+    SetOption,
+    ThreadsOption,
+    WorkersOption,
+    machine_of,
+)
 
 if TYPE_CHECKING:
     from training.labels.jobs import LabelJob, Machine
@@ -27,37 +40,14 @@ class ModeName(StrEnum):
     NATURAL = "natural"
 
 
-class DTypeName(StrEnum):
-    """Types of frozen parameters."""
-
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"
-    FLOAT16 = "float16"
-
-
-ModelArg = Annotated[Path, typer.Argument(help="Checkpoint folder of the base model.")]
 DataArg = Annotated[
     str, typer.Argument(help="builtin:SPLIT?seed=N&count=N, a file or folder, or FORMAT:PATH.")
 ]
 OutArg = Annotated[Path, typer.Argument(help="Folder for the labels; an unfinished one goes on.")]
-RecipeOption = Annotated[str, typer.Option(help="Name of a recipe, or path of a YAML file.")]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="Replaces a value: region_labels.max_tokens=324.")
-]
 ModeOption = Annotated[ModeName, typer.Option(help="Kind of pictures: heads and prompt.")]
 HeadsOption = Annotated[
     str | None, typer.Option(help="Layers and heads from 0, such as '5:0,1;6:*', or heads.json.")
 ]
-DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
-DTypeOption = Annotated[DTypeName, typer.Option(help="Type of frozen parameters.")]
-ThreadsOption = Annotated[int, typer.Option(min=1, max=256, help="CPU threads of a worker.")]
-WorkersOption = Annotated[
-    int, typer.Option("--num-workers", min=1, max=4096, help="Processes; more than one need Ray.")
-]
-CpusOption = Annotated[
-    int, typer.Option("--num-cpus", min=1, max=256, help="CPU cores of each Ray worker.")
-]
-DEFAULT_RECIPE = "built-in-stages"
 
 
 @app.command()
@@ -86,7 +76,7 @@ def rpn(
     from training.stages.recipe import load_stage_recipe
 
     plan = load_stage_recipe(recipe, changes or ())
-    machine = _machine(device, dtype, threads)
+    machine = machine_of(device, dtype, threads)
     chosen = _read_heads(heads)
     stored = folder / HEADS_FILE
     if choose_heads is not None and chosen is None:
@@ -129,7 +119,7 @@ def gate(
     from training.stages.recipe import load_stage_recipe
 
     plan = load_stage_recipe(recipe, changes or ())
-    machine = _machine(device, dtype, threads)
+    machine = machine_of(device, dtype, threads)
     job = GateLabelJob(model=model, data=data, out=folder, recipe=plan, machine=machine)
     run_job(job, num_workers, num_cpus)
     found = list(read_trajectories(LabelFolder.open(folder)))
@@ -174,7 +164,7 @@ def hard_samples(
             recipe=load_stage_recipe(recipe, changes or ()),
             judge_url=judge_url,
             judge_model=judge_model,
-            machine=_machine(device, dtype, threads),
+            machine=machine_of(device, dtype, threads),
         ),
         num_workers,
         num_cpus,
@@ -205,7 +195,7 @@ def find_heads(
     from training.stages.recipe import load_stage_recipe
 
     plan = load_stage_recipe(recipe, changes or ())
-    _choose(model, data, file, plan, mode, pictures, _machine(device, dtype, threads))
+    _choose(model, data, file, plan, mode, pictures, machine_of(device, dtype, threads))
 
 
 @app.command()
@@ -231,7 +221,7 @@ def measure(
 
     plan = load_stage_recipe(recipe, changes or ())
     chosen = _read_heads(heads) or {}
-    reader = open_reader(model, plan, mode.value, _machine(device, dtype, threads))
+    reader = open_reader(model, plan, mode.value, machine_of(device, dtype, threads))
     check_heads(reader.checkpoint, chosen)
     config = reader.backbone.config
     sets = head_sets(chosen, config.num_hidden_layers, config.num_attention_heads, random_sets)
@@ -353,12 +343,6 @@ def _read_heads(text: str | None) -> "Heads | None":
         return {int(layer): [int(h) for h in heads] for layer, heads in values.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise Failure(f"{text} is no file of `qzoom label heads`: {error!r}") from error
-
-
-def _machine(device: str, dtype: DTypeName, threads: int) -> "Machine":
-    from training.labels.jobs import Machine
-
-    return Machine(device=device, dtype=dtype.value, threads=threads)
 
 
 def _progress() -> Progress:

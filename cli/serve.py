@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.console import Failure, out
+from cli.dtypes import DTypeName
 from cli.system import running_system, service_table
 from qzoom.builtin import builtin_model
 
@@ -20,14 +21,6 @@ class DeviceName(StrEnum):
 
     CPU = "cpu"
     CUDA = "cuda"
-
-
-class DTypeName(StrEnum):
-    """Element types of weights and states."""
-
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"
-    FLOAT16 = "float16"
 
 
 class AuthName(StrEnum):

@@ -1,5 +1,6 @@
 """`qzoom train rpn | gate | post-sft`: stages on a checkpoint folder and label folders."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,23 +9,25 @@ from rich.pretty import pprint
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from cli.console import err, out
-from cli.label import (
+from cli.dtypes import DTypeName
+from cli.training_options import (
     DEFAULT_RECIPE,
     CpusOption,
     DeviceOption,
-    DTypeName,
     DTypeOption,
+    ModelArg,
     RecipeOption,
     SetOption,
     ThreadsOption,
     WorkersOption,
+    machine_of,
 )
 
 if TYPE_CHECKING:
+    from training.labels.jobs import Machine
     from training.stages.loop import Progress as Step
     from training.stages.run import StageRun, Train
 
-ModelArg = Annotated[Path, typer.Argument(help="Checkpoint folder of the base model.")]
 LabelsArg = Annotated[list[Path], typer.Argument(help="Label folders, then the run's folder.")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")]
 DataOption = Annotated[
@@ -49,23 +52,11 @@ def rpn(
     num_cpus: CpusOption = 1,
 ) -> None:
     """Train the region proposal network on labels of `qzoom label rpn`: MODEL LABELS... RUN."""
-    from training.labels.jobs import Machine
-    from training.stages.recipe import load_stage_recipe
-    from training.stages.run import StageRun, train_rpn
+    from training.stages.run import train_rpn
 
-    *folders, run_folder = _split(labels)
-    run = StageRun(
-        model=model,
-        labels=folders,
-        out=run_folder,
-        recipe=load_stage_recipe(recipe, changes or ()),
-        resume=resume,
-        data=data,
-        machine=Machine(device=device, dtype=dtype.value, threads=threads),
-        continue_rpn=continue_rpn,
-    )
-    pprint(run.recipe, console=err)
-    _start(run, train_rpn, num_workers, num_cpus)
+    machine = machine_of(device, dtype, threads)
+    run = _run(model, labels, recipe, changes, machine, resume=resume, data=data)
+    _start(replace(run, continue_rpn=continue_rpn), train_rpn, num_workers, num_cpus)
 
 
 def gate(
@@ -82,21 +73,10 @@ def gate(
     num_cpus: CpusOption = 1,
 ) -> None:
     """Train the gate on labels of `qzoom label gate`: MODEL LABELS... RUN."""
-    from training.labels.jobs import Machine
-    from training.stages.recipe import load_stage_recipe
-    from training.stages.run import StageRun, train_gate
+    from training.stages.run import train_gate
 
-    *folders, run_folder = _split(labels)
-    run = StageRun(
-        model=model,
-        labels=folders,
-        out=run_folder,
-        recipe=load_stage_recipe(recipe, changes or ()),
-        resume=resume,
-        data=data,
-        machine=Machine(device=device, dtype=dtype.value, threads=threads),
-    )
-    pprint(run.recipe, console=err)
+    machine = machine_of(device, dtype, threads)
+    run = _run(model, labels, recipe, changes, machine, resume=resume, data=data)
     _start(run, train_gate, num_workers, num_cpus)
 
 
@@ -114,31 +94,43 @@ def post_sft(
     num_cpus: CpusOption = 1,
 ) -> None:
     """Fine-tune the language model on hard samples, RoI in place: MODEL LABELS... RUN."""
-    from training.labels.jobs import Machine
-    from training.stages.recipe import load_stage_recipe
-    from training.stages.run import StageRun, train_post_sft
+    from training.stages.run import train_post_sft
 
-    *folders, run_folder = _split(labels)
-    run = StageRun(
+    machine = machine_of(device, dtype, threads)
+    run = _run(model, labels, recipe, changes, machine, resume=resume, data=data)
+    _start(run, train_post_sft, num_workers, num_cpus)
+
+
+def _run(
+    model: Path,
+    labels: list[Path],
+    recipe: str,
+    changes: list[str] | None,
+    machine: "Machine",
+    *,
+    resume: bool,
+    data: str | None,
+) -> "StageRun":
+    """Put together what the user asked for."""
+    from training.stages.recipe import load_stage_recipe
+    from training.stages.run import StageRun
+
+    if len(labels) < 2:
+        raise typer.BadParameter("give at least one label folder and the run's folder")
+    *folders, run_folder = labels
+    return StageRun(
         model=model,
         labels=folders,
         out=run_folder,
         recipe=load_stage_recipe(recipe, changes or ()),
         resume=resume,
         data=data,
-        machine=Machine(device=device, dtype=dtype.value, threads=threads),
+        machine=machine,
     )
-    pprint(run.recipe, console=err)
-    _start(run, train_post_sft, num_workers, num_cpus)
-
-
-def _split(folders: list[Path]) -> list[Path]:
-    if len(folders) < 2:
-        raise typer.BadParameter("give at least one label folder and the run's folder")
-    return folders
 
 
 def _start(run: "StageRun", train: "Train", num_workers: int, num_cpus: int) -> None:
+    pprint(run.recipe, console=err)
     if num_workers == 1:
         _show(run, train)
     else:

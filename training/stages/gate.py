@@ -11,8 +11,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from qzoom.data.record import Record
-from qzoom.data.records import open_records
-from qzoom.errors import InvalidRequest
 from qzoom.model.loading import Checkpoint
 from training.labels.gate import (
     KIND,
@@ -22,8 +20,8 @@ from training.labels.gate import (
     draw,
     read_trajectories,
 )
-from training.labels.shards import LabelFolder
 from training.stages.branches import GateBranch
+from training.stages.joining import group_by_picture, join, open_labels
 from training.stages.recipe import GateLabels
 from training.stages.setup import base_revision
 from training.stages.states import FrozenLower, PackedStates, StateStore
@@ -73,39 +71,18 @@ def read_gate_data(
     found: dict[str, tuple[Record, Trajectory]] = {}
     about = []
     for path in folders:
-        folder = LabelFolder.open(path)
         wanted = {"kind": KIND, "base_revision": revision, "budgets": settings.budgets}
-        for name, value in wanted.items():
-            if folder.job.get(name) != value:
-                raise InvalidRequest(
-                    f"{name} is {folder.job.get(name)!r} in {path}, but {value!r} is needed here"
-                )
-        records = {r.id: r for r in open_records(data or folder.job["data"])}
-        for trajectory in read_trajectories(folder):
-            record = records.get(trajectory.id)
-            if record is None or record.question != trajectory.question:
-                named = None if record is None else record.question
-                raise InvalidRequest(
-                    f"question {trajectory.id} is {trajectory.question!r} in {path}, but {named!r} "
-                    f"in {data or folder.job['data']}"
-                )
+        folder = open_labels(path, wanted)
+        for record, trajectory in join(folder, read_trajectories(folder), data):
             found[f"{path}:{trajectory.id}"] = (record, trajectory)
         about.append({k: folder.job[k] for k in ("data", "budgets", "suffix")})
     kept = choose_trajectories(
         [t for _, t in found.values()], settings.rule, settings.max_easy_ratio, seed
     )
     chosen = {id(t) for t in kept}
-    groups: dict[str, list[Record]] = {}
-    samples: list[tuple[str, int, Trajectory]] = []
-    for record, trajectory in found.values():
-        if id(trajectory) in chosen:
-            group = groups.setdefault(record.picture.key, [])
-            samples.append((record.picture.key, len(group), trajectory))
-            group.append(record)
-    numbers = {key: number for number, key in enumerate(groups)}
-    joined = [(numbers[key], question, trajectory) for key, question, trajectory in samples]
+    groups, samples = group_by_picture(pair for pair in found.values() if id(pair[1]) in chosen)
     counted = {"labels": about, "base_revision": revision, "questions": len(found)}
-    return GateData(list(groups.values()), joined, settings.budgets), counted
+    return GateData(groups, samples, settings.budgets), counted
 
 
 class GateTask:

@@ -17,8 +17,6 @@ from torch.nn import functional
 
 from qzoom.contracts.stages import ImageSpan, Proposal
 from qzoom.data.record import Record
-from qzoom.data.records import open_records
-from qzoom.errors import InvalidRequest
 from qzoom.model.backbones import text_backbone
 from qzoom.model.decoder import Decoder
 from qzoom.model.embedding import Segment
@@ -30,11 +28,11 @@ from qzoom.model.prompts import PromptBuilder
 from qzoom.model.state import VisualTokens
 from training.labels.crops import finder, propose
 from training.labels.hard import KIND, Comparison, read_comparisons
-from training.labels.shards import LabelFolder
 from training.reading.attention import SHARED, ForestPass
 from training.reading.prompts import Piece, shared_beginning, zoomed_tail
 from training.reading.reader import build_prompt
 from training.stages.branches import by_picture
+from training.stages.joining import join, open_labels
 from training.stages.passes import run_layers
 from training.stages.recipe import PostSft
 from training.stages.setup import base_revision
@@ -89,21 +87,8 @@ def read_hard_samples(
     hard: list[tuple[Record, Comparison]] = []
     others: list[tuple[Record, Comparison]] = []
     for path in folders:
-        folder = LabelFolder.open(path)
-        for name, wanted in (("kind", KIND), ("base_revision", revision)):
-            if folder.job[name] != wanted:
-                raise InvalidRequest(
-                    f"{name} is {folder.job[name]!r} in {path}, but {wanted!r} is needed here"
-                )
-        records = {r.id: r for r in open_records(data or folder.job["data"])}
-        for comparison in read_comparisons(folder):
-            record = records.get(comparison.id)
-            if record is None or record.question != comparison.question:
-                named = None if record is None else record.question
-                raise InvalidRequest(
-                    f"question {comparison.id} is {comparison.question!r} in {path}, but {named!r} "
-                    f"in {data or folder.job['data']}"
-                )
+        folder = open_labels(path, {"kind": KIND, "base_revision": revision})
+        for record, comparison in join(folder, read_comparisons(folder), data):
             (hard if comparison.is_hard else others).append((record, comparison))
     count = min(len(others), round(plan.mix * len(hard)))
     mixed = np.random.default_rng(plan.seed).choice(len(others), count, replace=False)

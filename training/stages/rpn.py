@@ -14,13 +14,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from qzoom.data.record import Record
-from qzoom.data.records import open_records
-from qzoom.errors import InvalidRequest
 from qzoom.model.loading import Checkpoint
 from training.labels.regions import FOREGROUND, IGNORE, RegionRules, label_cells
 from training.labels.rpn import KIND, RegionSample, read_samples
-from training.labels.shards import LabelFolder
 from training.stages.branches import RpnBranch, by_picture
+from training.stages.joining import group_by_picture, join, open_labels
 from training.stages.setup import base_revision
 from training.stages.states import FrozenLower, PackedStates, StateStore
 
@@ -70,34 +68,14 @@ def read_rpn_data(
     Raises:
         InvalidRequest: If model, labels and data do not fit, naming the field and both values.
     """
-    groups: dict[str, list[Record]] = {}
-    samples: list[tuple[str, int, RegionSample]] = []
     revision = base_revision(checkpoint)
+    pairs: list[tuple[Record, RegionSample]] = []
     about = []
     for path in folders:
-        folder = LabelFolder.open(path)
-        for name, wanted in (("kind", KIND), ("base_revision", revision)):
-            if folder.job[name] != wanted:
-                raise InvalidRequest(
-                    f"{name} is {folder.job[name]!r} in {path}, but {wanted!r} is needed here"
-                )
-        records = {r.id: r for r in open_records(data or folder.job["data"])}
-        for sample in read_samples(folder):
-            record = records.get(sample.id)
-            if record is None or record.question != sample.question:
-                found = None if record is None else record.question
-                raise InvalidRequest(
-                    f"question {sample.id} is {sample.question!r} in {path}, but {found!r} in "
-                    f"{data or folder.job['data']}"
-                )
-            key = record.picture.key
-            group = groups.setdefault(key, [])
-            samples.append((key, len(group), sample))
-            group.append(record)
+        folder = open_labels(path, {"kind": KIND, "base_revision": revision})
+        pairs += join(folder, read_samples(folder), data)
         about.append({k: folder.job[k] for k in ("data", "heads", "max_tokens", "suffix")})
-    numbers = {key: number for number, key in enumerate(groups)}
-    joined = [(numbers[key], question, sample) for key, question, sample in samples]
-    return RpnData(list(groups.values()), joined), {"labels": about, "base_revision": revision}
+    return RpnData(*group_by_picture(pairs)), {"labels": about, "base_revision": revision}
 
 
 class RpnTask:
