@@ -237,6 +237,7 @@ def measure(
             labels.rules,
             max_tokens=labels.max_tokens,
             max_new_tokens=labels.max_new_tokens,
+            rows=labels.rows,
         ):
             bar.advance(task)
             found = latest
@@ -312,7 +313,7 @@ def _choose(
     found = []
     with _progress() as bar:
         task = bar.add_task("reading", total=len(groups))
-        for some in probes(reader, groups, budget, labels.max_new_tokens):
+        for some in probes(reader, groups, budget, labels.max_new_tokens, labels.rows):
             found += some
             bar.advance(task)
     chooser = HeadChooser(reader, labels.rules, found)

@@ -25,6 +25,7 @@ from qzoom.data.record import Record
 from qzoom.metrics.match import exact_match
 from training.labels.crops import area_share, finder, propose
 from training.labels.regions import Evidence, Map, RegionRules, label_cells
+from training.reading.attention import AnswerRows
 from training.reading.reader import OpenPicture, Reader
 
 Head = tuple[int, int]
@@ -112,7 +113,11 @@ def _row(score: Score) -> dict[str, float]:
 
 
 def probes(
-    reader: Reader, groups: Sequence[Sequence[Record]], full_tokens: int, max_new_tokens: int
+    reader: Reader,
+    groups: Sequence[Sequence[Record]],
+    full_tokens: int,
+    max_new_tokens: int,
+    rows: AnswerRows = "fed_back",
 ) -> Iterator[list[Probe]]:
     """Find questions that tell heads apart, picture by picture.
 
@@ -123,9 +128,8 @@ def probes(
         pixels = group[0].picture.load()
         full = reader.open(pixels, group, full_tokens)
         looks = [(i, None) for i in range(len(group))]
-        seen = reader.answer(
-            full, reader.tails(full, looks), max_new_tokens=max_new_tokens, heads=layers
-        )
+        tails = reader.tails(full, looks)
+        seen = reader.answer(full, tails, max_new_tokens=max_new_tokens, heads=layers, rows=rows)
         coarse = reader.open(pixels, group)
         blurred = reader.answer(coarse, reader.tails(coarse, looks), max_new_tokens=max_new_tokens)
         norms = (full.norms / max(float(np.median(full.norms)), 1e-12)).reshape(full.grid)
@@ -135,9 +139,9 @@ def probes(
                 i,
                 seen[i].ids,
                 {
-                    (layer, head): rows.reshape(full.grid)
+                    (layer, head): values.reshape(full.grid)
                     for layer, of_layer in seen[i].attention.items()
-                    for head, rows in enumerate(of_layer)
+                    for head, values in enumerate(of_layer)
                 },
                 norms,
             )

@@ -124,6 +124,7 @@ class RegionLabelJob:
             max_tokens=labels.max_tokens,
             max_new_tokens=labels.max_new_tokens,
             use_answers=self.use_answers,
+            rows=labels.rows,
         )
 
     def describe(self) -> dict[str, Any]:

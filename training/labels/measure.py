@@ -10,6 +10,7 @@ from qzoom.data.record import Record
 from training.labels.crops import area_share, centre_inside, finder, propose
 from training.labels.heads import Head
 from training.labels.regions import Evidence, RegionRules, label_cells
+from training.reading.attention import AnswerRows
 from training.reading.reader import Heads, Reader
 
 
@@ -54,6 +55,7 @@ def measure_heads(
     *,
     max_tokens: int | None,
     max_new_tokens: int,
+    rows: AnswerRows = "fed_back",
 ) -> Iterator[dict[str, LabelQuality]]:
     """Label with several sets of heads and compare with the evidence.
 
@@ -72,7 +74,9 @@ def measure_heads(
         full = reader.open(pixels, asked, max_tokens)
         coarse = reader.open(pixels, asked)
         tails = reader.tails(full, [(i, None) for i in range(len(asked))])
-        readings = reader.answer(full, tails, max_new_tokens=max_new_tokens, heads=layers)
+        readings = reader.answer(
+            full, tails, max_new_tokens=max_new_tokens, heads=layers, rows=rows
+        )
         norms = (full.norms / max(float(np.median(full.norms)), 1e-12)).reshape(full.grid)
         for number, (record, reading) in enumerate(zip(asked, readings, strict=True)):
             if not reading.attention or record.evidence_px is None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from qzoom.data.record import Record
 from training.labels.regions import Evidence, Map
 from training.labels.shards import LabelFolder, Shard
+from training.reading.attention import AnswerRows
 from training.reading.reader import Heads, OpenPicture, Reader, Reading
 
 KIND = "rpn"
@@ -29,6 +30,7 @@ class RegionJob:
         max_tokens: Visual tokens of the pass; None takes the model's coarse budget.
         max_new_tokens: Most tokens of an answer.
         use_answers: Feed the record's answer back instead of the model's own.
+        rows: Query rows whose attention is taken.
     """
 
     heads: Heads
@@ -36,6 +38,7 @@ class RegionJob:
     max_tokens: int | None
     max_new_tokens: int = 128
     use_answers: bool = False
+    rows: AnswerRows = "fed_back"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -45,6 +48,7 @@ class RegionJob:
             "max_tokens": self.max_tokens,
             "max_new_tokens": self.max_new_tokens,
             "use_answers": self.use_answers,
+            "rows": self.rows,
         }
 
 
@@ -78,14 +82,17 @@ def read_attention(
     tails = reader.tails(picture, [(i, None) for i in range(len(group))])
     if job.use_answers:
         answers = [reader.answer_ids(r.answers[0]) if r.answers else () for r in group]
-        return picture, reader.follow(picture, tails, answers, heads)
-    return picture, reader.answer(picture, tails, max_new_tokens=job.max_new_tokens, heads=heads)
+        return picture, reader.follow(picture, tails, answers, heads, job.rows)
+    readings = reader.answer(
+        picture, tails, max_new_tokens=job.max_new_tokens, heads=heads, rows=job.rows
+    )
+    return picture, readings
 
 
 def label_pictures(reader: Reader, groups: Sequence[Sequence[Record]], job: RegionJob) -> Shard:
     """Make one shard.
 
-    Questions whose answer ends with its first token have no rows of attention and are left out.
+    Questions whose answer has no row of attention (see `AnswerRows`) are left out.
     """
     records: list[dict[str, Any]] = []
     maps: dict[str, list[NDArray[np.float16]]] = {"attention": [], "sink_mass": [], "norms": []}

@@ -9,13 +9,21 @@ Shapes: H query heads, K KV heads, T new tokens, S known and new tokens, E head 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 SHARED = -1
 """Owner of the tokens that every branch sees."""
+
+AnswerRows = Literal["fed_back", "predicting"]
+"""Query rows that stand for an answer: those of its tokens as they are fed back, as published, or
+those that predict them, the prompt's last one first. The row that predicts the answer's end, where
+the model looks for what comes next, is of the first kind only."""
 
 
 @dataclass(slots=True)
@@ -48,11 +56,13 @@ class Watch:
         heads: Query heads by layer, both from 0; an empty list means all heads.
         start: First token whose column is kept.
         stop: End of the columns.
+        rows: New tokens whose rows are kept; None keeps all.
     """
 
     heads: Mapping[int, Sequence[int]]
     start: int
     stop: int
+    rows: Sequence[int] | None = None
 
 
 class TreePass:
@@ -72,7 +82,7 @@ class TreePass:
         if self._known or not bool((owners == SHARED).all()):
             self._mask = tree_mask(cache.owners, self._known)
         self.rows: dict[int, Tensor] = {}
-        """Kept weights by layer, [heads, T, columns], float32."""
+        """Kept weights by layer, [heads, rows, columns], float32."""
 
     def attend(self, layer: int, q_HTE: Tensor, k_KTE: Tensor, v_KTE: Tensor) -> Tensor:
         """Mix the values of one layer."""
@@ -88,11 +98,41 @@ class TreePass:
         heads = list(watch.heads[layer]) or list(range(len(q_HTE)))
         shared = len(q_HTE) // len(k_KSE)
         k_HSE = k_KSE[[head // shared for head in heads]]
-        scores = torch.einsum("hte,hse->hts", q_HTE[heads].float(), k_HSE.float())
-        scores *= q_HTE.shape[-1] ** -0.5
         assert self._mask is not None, "the shared beginning has no rows of an answer"
-        scores = scores.masked_fill(~self._mask, float("-inf"))
+        q_HTE, mask = q_HTE[heads], self._mask
+        if watch.rows is not None:
+            q_HTE, mask = q_HTE[:, list(watch.rows)], mask[list(watch.rows)]
+        scores = torch.einsum("hte,hse->hts", q_HTE.float(), k_HSE.float())
+        scores *= q_HTE.shape[-1] ** -0.5
+        scores = scores.masked_fill(~mask, float("-inf"))
         return scores.softmax(dim=-1)[..., watch.start : watch.stop]
+
+
+class RowMeans:
+    """Means over the rows of each branch, collected pass by pass.
+
+    Args:
+        branches: How many there are.
+    """
+
+    def __init__(self, branches: int) -> None:
+        self._sums: list[dict[int, Tensor]] = [{} for _ in range(branches)]
+        self._counts = [0] * branches
+
+    def add(self, branch: int, rows: Mapping[int, Tensor]) -> None:
+        """Add some rows of a branch, by layer [heads, rows, columns]."""
+        self._counts[branch] += next((found.shape[1] for found in rows.values()), 0)
+        so_far = self._sums[branch]
+        for layer, found in rows.items():
+            total = found.sum(dim=1)
+            so_far[layer] = total + so_far[layer] if layer in so_far else total
+
+    def of(self, branch: int) -> dict[int, NDArray[np.float32]]:
+        """A branch's means by layer [heads, columns]; empty where no row was added."""
+        count = self._counts[branch]
+        if not count:
+            return {}
+        return {layer: (v / count).cpu().numpy() for layer, v in self._sums[branch].items()}
 
 
 class ForestPass:

@@ -6,7 +6,7 @@ picture, and how likely a given answer is.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -27,7 +27,7 @@ from qzoom.model.positions import coarse_positions, zoom_tail
 from qzoom.model.prompts import PromptBuilder
 from qzoom.model.rpn import RegionProposer, RpnInput
 from qzoom.model.state import PrefillState, StatePart
-from training.reading.attention import SHARED, TreeCache, TreePass, Watch
+from training.reading.attention import SHARED, AnswerRows, RowMeans, TreeCache, TreePass, Watch
 from training.reading.prompts import Piece, direct_tail, shared_beginning, zoomed_tail
 from training.reading.resolution import at_budget
 
@@ -42,9 +42,8 @@ class Reading:
     Attributes:
         ids: Its tokens, the one that ended it included.
         text: The answer as text.
-        attention: By layer [heads, V], float32: mean over the tokens that were fed back of their
-            attention to the picture's cells; empty where nothing was watched or the answer ended
-            with its first token.
+        attention: By layer [heads, V], float32: mean over the answer's rows of their attention to
+            the picture's cells; empty where nothing was watched or the answer has no row.
     """
 
     ids: tuple[int, ...]
@@ -206,6 +205,7 @@ class Reader:
         *,
         max_new_tokens: int,
         heads: Heads | None = None,
+        rows: AnswerRows = "fed_back",
     ) -> list[Reading]:
         """Decode greedily, all tails together.
 
@@ -214,23 +214,28 @@ class Reader:
             tails: From `tails`.
             max_new_tokens: Most tokens of an answer.
             heads: Whose attention to watch; None watches nothing.
+            rows: Query rows whose attention is taken.
         """
         cache = picture.cache.fork()
         owners = _owners(tails, self._device)
-        hidden, _ = self._run(tails, TreePass(cache, owners))
-        ends = np.cumsum([len(tail) for tail in tails]) - 1
+        ends = [int(end) - 1 for end in np.cumsum([len(tail) for tail in tails])]
+        watch = _watch(picture, heads) if heads else None
+        prefill = TreePass(
+            cache, owners, watch and replace(watch, rows=ends) if rows == "predicting" else None
+        )
+        hidden, _ = self._run(tails, prefill)
         at = [float(tail.positions[:, -1].max()) for tail in tails]
         found: list[list[int]] = [[] for _ in tails]
-        sums: list[dict[int, Tensor]] = [{} for _ in tails]
+        means = RowMeans(len(tails))
         running = list(range(len(tails)))
-        logits = self._logits(hidden[torch.from_numpy(ends).to(self._device)])
-        watch = None
-        if heads:
-            span = picture.prompts[0].spans[0]
-            watch = Watch(heads, span.start, span.start + span.grid[0] * span.grid[1])
+        logits, seen = self._logits(hidden[torch.tensor(ends, device=self._device)]), prefill.rows
         while True:
-            for branch, token in zip(running, logits.argmax(dim=-1).tolist(), strict=True):
+            for row, (branch, token) in enumerate(
+                zip(running, logits.argmax(dim=-1).tolist(), strict=True)
+            ):
                 found[branch].append(token)
+                if rows == "fed_back" or token not in self.checkpoint.eos_ids:
+                    means.add(branch, {layer: v[:, row : row + 1] for layer, v in seen.items()})
             running = [
                 b
                 for b in running
@@ -245,12 +250,8 @@ class Reader:
                 steps.append(Piece(np.array([found[branch][-1]], np.int32), column))
             step = TreePass(cache, torch.tensor(running, device=self._device), watch)
             hidden, _ = self._run(steps, step)
-            for layer, rows in step.rows.items():
-                for row, branch in enumerate(running):
-                    so_far = sums[branch].get(layer)
-                    sums[branch][layer] = rows[:, row] + (0 if so_far is None else so_far)
-            logits = self._logits(hidden)
-        return [self._reading(ids, rows) for ids, rows in zip(found, sums, strict=True)]
+            logits, seen = self._logits(hidden), step.rows
+        return [Reading(tuple(f), self.text(f), means.of(b)) for b, f in enumerate(found)]
 
     @torch.inference_mode()
     def follow(
@@ -259,6 +260,7 @@ class Reader:
         tails: Sequence[Piece],
         answers: Sequence[Sequence[int]],
         heads: Heads,
+        rows: AnswerRows = "fed_back",
     ) -> list[Reading]:
         """Feed given answers back instead of decoding, and watch.
 
@@ -267,19 +269,20 @@ class Reader:
             tails: From `tails`.
             answers: Token ids of one answer per tail, its end token included; may be empty.
             heads: Whose attention to watch.
+            rows: Query rows whose attention is taken.
         """
         full = [t.followed_by(a[:-1]) for t, a in zip(tails, answers, strict=True)]
-        span = picture.prompts[0].spans[0]
-        watch = Watch(heads, span.start, span.start + span.grid[0] * span.grid[1])
-        attention = TreePass(picture.cache.fork(), _owners(full, self._device), watch)
+        attention = TreePass(
+            picture.cache.fork(), _owners(full, self._device), _watch(picture, heads)
+        )
         self._run(full, attention)
-        readings, start = [], 0
-        for tail, answer, piece in zip(tails, answers, full, strict=True):
-            fed = slice(start + len(tail), start + len(piece))
+        means, start = RowMeans(len(tails)), 0
+        for branch, (tail, piece) in enumerate(zip(tails, full, strict=True)):
+            ahead = int(rows == "predicting")
+            taken = slice(start + len(tail) - ahead, start + len(piece) - ahead)
             start += len(piece)
-            sums = {layer: rows[:, fed].sum(dim=1) for layer, rows in attention.rows.items()}
-            readings.append(self._reading(list(answer), sums if len(answer) > 1 else {}))
-        return readings
+            means.add(branch, {layer: v[:, taken] for layer, v in attention.rows.items()})
+        return [Reading(tuple(a), self.text(a), means.of(b)) for b, a in enumerate(answers)]
 
     @torch.inference_mode()
     def score(
@@ -324,11 +327,6 @@ class Reader:
         """Answer tokens as text."""
         return str(self.checkpoint.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
 
-    def _reading(self, ids: list[int], sums: dict[int, Tensor]) -> Reading:
-        rows = max(1, len(ids) - 1)
-        attention = {layer: (total / rows).cpu().numpy() for layer, total in sums.items()}
-        return Reading(tuple(ids), self.text(ids), attention)
-
     def _run(self, pieces: Sequence[Piece], attention: TreePass) -> tuple[Tensor, Tensor]:
         """All layers over packed pieces: (last hidden states, states after layer B), [T, D]."""
         states, rope = self._lower(pieces, attention)
@@ -361,6 +359,11 @@ def build_prompt(
     size_px = (pixels.shape[1], pixels.shape[0])
     ids, spans = prompts.build(record.conversation(suffix), [grid], [size_px])
     return Prompt(ids, coarse_positions(len(ids), spans, mrope=backbone.mrope), spans)
+
+
+def _watch(picture: OpenPicture, heads: Heads) -> Watch:
+    span = picture.prompts[0].spans[0]
+    return Watch(heads, span.start, span.start + span.grid[0] * span.grid[1])
 
 
 def _owners(pieces: Sequence[Piece], device: torch.device) -> Tensor:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from qzoom.errors import InvalidRequest, NotFound
 from qzoom.model.config import Family
 from training.labels.regions import RegionRules
+from training.reading.attention import AnswerRows
 
 RECIPE_FOLDER = Path(__file__).parents[1] / "recipes"
 
@@ -94,12 +95,14 @@ class RegionLabels(Section):
     Attributes:
         max_tokens: Visual tokens of the pass whose attention is taken; None takes the coarse one.
         max_new_tokens: Most tokens of an answer.
+        rows: Query rows whose attention is taken (Eq. 10; published: `fed_back`).
         modes: Heads and prompt for pictures with text, and for natural ones.
         rules: From attention to labels.
     """
 
     max_tokens: int | None = None
     max_new_tokens: int = 128
+    rows: AnswerRows = "fed_back"
     modes: dict[Mode, HeadsOf] = {}
     rules: Annotated[RegionRules, BeforeValidator(_rules)] = RegionRules()
 

@@ -11,6 +11,7 @@ from qzoom.model.prefill import PrefillGate, PrefillInput
 from tests.unit.training.conftest import FAMILIES
 from training.labels.crops import finder, propose
 from training.labels.shards import group_pictures
+from training.reading.prompts import Piece
 from training.reading.reader import Reader
 
 
@@ -48,6 +49,39 @@ def test_attention_rows_are_those_of_the_whole_sequence(reader, records):
             np.testing.assert_allclose(a.attention[layer], b.attention[layer], atol=1e-5)
             assert (a.attention[layer].sum(axis=-1) <= 1 + 1e-5).all()
             assert a.attention[layer].min() >= 0
+
+
+def test_predicting_rows_start_at_the_end_of_the_prompt(reader, records):
+    """As if the prompt's last token were the answer's first, fed back, and its last the end."""
+    group = group_pictures(records)[0]
+    picture = reader.open(group[0].picture.load(), group)
+    tails = reader.tails(picture, [(i, None) for i in range(len(group))])
+    heads = {1: [], 4: [0, 3]}
+    stepped = reader.answer(picture, tails, max_new_tokens=5, heads=heads, rows="predicting")
+    ends = reader.checkpoint.eos_ids
+    whole = [r.ids if r.ids[-1] in ends else (*r.ids, ends[0]) for r in stepped]
+    followed = reader.follow(picture, tails, whole, heads, "predicting")
+    shorter = [Piece(tail.ids[:-1], tail.positions[:, :-1]) for tail in tails]
+    moved = [(int(t.ids[-1]), *ids[:-1]) for t, ids in zip(tails, whole, strict=True)]
+    expected = reader.follow(picture, shorter, moved, heads)
+    fed_back = reader.follow(picture, tails, whole, heads)
+    for layer in heads:
+        for question in range(len(group)):
+            rows = expected[question].attention[layer]
+            for found in (stepped, followed):
+                np.testing.assert_allclose(found[question].attention[layer], rows, atol=1e-5)
+            assert not np.allclose(fed_back[question].attention[layer], rows, atol=1e-5)
+
+
+def test_an_answer_of_its_end_alone_has_no_rows(reader, records):
+    group = group_pictures(records)[0][:1]
+    picture = reader.open(group[0].picture.load(), group)
+    tails = reader.tails(picture, [(0, None)])
+    end = reader.checkpoint.eos_ids[:1]
+    one_token = [(*reader.answer(picture, tails, max_new_tokens=1)[0].ids, *end)]
+    for rows in ("fed_back", "predicting"):
+        assert reader.follow(picture, tails, [tuple(end)], {1: []}, rows)[0].attention == {}
+        assert reader.follow(picture, tails, one_token, {1: []}, rows)[0].attention != {}
 
 
 def test_attention_equals_a_plain_softmax(reader, records):
