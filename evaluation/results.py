@@ -40,6 +40,7 @@ class Result:
         cpu_s: CPU seconds; None where another process did the work.
         wall_s: Seconds until the answer was whole; None where it shared a batch.
         error: What went wrong; "" if nothing did.
+        question_kind: Kind of the record; "" where none is known.
     """
 
     mode: str
@@ -63,6 +64,7 @@ class Result:
     cpu_s: float | None
     wall_s: float | None
     error: str = ""
+    question_kind: str = ""
 
     @property
     def visual_tokens(self) -> int:

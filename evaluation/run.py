@@ -90,4 +90,5 @@ def judge(data: DataSet, mode: Mode, record: Record, outcome: Outcome) -> Result
         cpu_s=outcome.cpu_s,
         wall_s=outcome.wall_s,
         error=outcome.error,
+        question_kind=record.kind,
     )

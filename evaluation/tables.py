@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from rich.table import Table
 
-from evaluation.summary import Summary
+from evaluation.summary import KindSummary, Summary
 from qzoom.metrics.intervals import Mean
 
 WIDE = 4
@@ -36,6 +36,8 @@ def rows(summaries: Sequence[Summary]) -> list[list[tuple[str, list[str]]]]:
         ("in a constant box", lambda s: share(s.constant_box_recall)),
         ("box area", lambda s: percent(s.box_area)),
     ]
+    kinds = sorted({kind for s in summaries for kind in s.kinds})
+    detail = [row for kind in kinds for row in _kind_rows(kind)] if len(kinds) > 1 else []
     cost: list[Row] = [
         ("visual tokens", lambda s: f"{s.visual_tokens:.0f}"),
         ("CPU ms a request", lambda s: "-" if s.cpu_ms is None else f"{s.cpu_ms.value:.1f}"),
@@ -44,8 +46,9 @@ def rows(summaries: Sequence[Summary]) -> list[list[tuple[str, list[str]]]]:
         ("failed", lambda s: str(s.errors) if s.errors else "-"),
     ]
     sections = [[(name, [cell(s) for s in summaries]) for name, cell in part]
-                for part in (right, looking, cost)]  # fmt: skip
-    return [[row for row in part if set(row[1]) != {"-"}] for part in sections]
+                for part in (right, looking, detail, cost)]  # fmt: skip
+    kept = ([row for row in part if set(row[1]) != {"-"}] for part in sections)
+    return [part for part in kept if part]
 
 
 def terminal_table(summaries: Sequence[Summary], title: str) -> Table:
@@ -129,3 +132,17 @@ def _in_group(group: str) -> Callable[[Summary], str]:
 
 def _in_domain(domain: str) -> Callable[[Summary], str]:
     return lambda s: interval(s.domains.get(domain))
+
+
+def _kind_rows(kind: str) -> list[Row]:
+    """Figures of one kind of question, those that need detail."""
+
+    def row(name: str, cell: Callable[[KindSummary], str]) -> Row:
+        return f"{kind}: {name}", lambda s: cell(s.kinds[kind]) if kind in s.kinds else "-"
+
+    return [
+        row("right", lambda k: interval(k.right)),
+        row("sent to zoom", lambda k: percent(k.zoom_share)),
+        row("evidence in box", lambda k: percent(k.box_recall)),
+        row("box area", lambda k: percent(k.box_area)),
+    ]

@@ -42,6 +42,7 @@ def builtin_records(split: Split, seed: int, count: int) -> Iterator[Record]:
                 question=question.text,
                 answers=(question.answer,),
                 group=question.group,
+                kind=question.kind,
                 needs_detail=question.needs_detail,
                 evidence_px=question.evidence_px,
             )

@@ -89,7 +89,8 @@ class Record:
         question: Its text, as the user would send it.
         answers: Accepted answers, the first one being the one to learn; empty where none is known.
         history: (question, answer) of the earlier turns about the same picture.
-        group: Kind of question, for measuring only.
+        group: What a question needs, or is about, for measuring only.
+        kind: Template or type of a question, for measuring only; "" where none is known.
         needs_detail: Whether the coarse picture cannot show the answer, for measuring only.
         evidence_px: (x0, y0, x1, y1) in source pixels of what shows the answer, for measuring only.
         domain: Family of benchmarks that it belongs to, such as "Doc/OCR"; "" without one.
@@ -102,6 +103,7 @@ class Record:
     answers: tuple[str, ...] = ()
     history: tuple[tuple[str, str], ...] = ()
     group: str = ""
+    kind: str = ""
     needs_detail: bool | None = None
     evidence_px: FloatBox | None = None
     domain: str = ""

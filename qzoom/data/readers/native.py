@@ -32,6 +32,7 @@ def read_native(file: Path, problems: Problems, image_root: Path | None = None) 
                 answers=texts_of(item, "answers", "answer"),
                 history=_history(item.get("history")),
                 group=str(item.get("group", "")),
+                kind=str(item.get("kind", "")),
                 needs_detail=flag_of(item, "needs_detail"),
                 evidence_px=box_of(item, "evidence_px"),
                 domain=str(item.get("domain", "")),

@@ -136,3 +136,27 @@ def test_tables_leave_out_rows_without_figures(result):
     text = markdown_table(summaries)
     assert text.splitlines()[0] == "| | auto | base |"
     assert "| evidence in box | 100.0 % | - |" in text
+
+
+def test_figures_by_kind_are_of_questions_that_need_detail(result):
+    missed = result(question_kind="which", box_px=(0, 0, 20, 20), score=0.0)
+    results = [
+        result(question_kind="code"),
+        missed,
+        result(question_kind="which", route="direct", box_px=None),
+        result(question_kind="code", needs_detail=False, box_px=(50, 50, 60, 60), score=0.0),
+    ]
+    found = summarize(results).kinds
+    assert list(found) == ["code", "which"]
+    assert (found["code"].right.value, found["which"].right.value) == (1.0, 0.5)
+    assert (found["code"].zoom_share.value, found["which"].zoom_share.value) == (1.0, 0.5)
+    recall, area = found["which"].box_recall, found["which"].box_area
+    assert recall
+    assert area
+    assert (recall.value, area.value) == (0.0, 0.04)
+    text = markdown_table([summarize(results)])
+    assert "| code: box area | 50.0 % |" in text
+    assert "| which: box area | 4.0 % |" in text
+    # A single kind says nothing that the rows above do not say.
+    assert "code:" not in markdown_table([summarize(results[:1])])
+    assert summarize([result()]).kinds == {}

@@ -115,6 +115,7 @@ def test_own_data_sets_keep_group_and_evidence(tmp_path):
         s["evidence_px"] for s in stored
     ]
     assert {r.group for r in records} <= {"detail", "print", "coarse"}
+    assert {"code", "which"} <= {r.kind for r in records}
 
 
 def test_bad_lines_of_own_data_sets_are_skipped(pictures):
