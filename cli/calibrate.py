@@ -37,7 +37,7 @@ def calibrate(
 
     Of all pairs of thresholds within --tolerance of the best accuracy, the one with the fewest
     visual tokens. The curve goes to calibration.json in the folder; how far tau_gate may rise under
-    load (the gateway's brownout_max_tau_gate) is printed.
+    load for one and for five points of accuracy is printed.
     """
     import torch
 
@@ -84,6 +84,8 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 
 def _show(found: "Calibration") -> None:
+    from qzoom.contracts.calibration import highest_tau_gate
+
     table = Table(title=f"{found.questions} questions of {found.data}, {found.metric}")
     for heading in ("tau_gate", "accuracy", "zoomed", "visual tokens"):
         table.add_column(heading, justify="right")
@@ -102,5 +104,5 @@ def _show(found: "Calibration") -> None:
         f"chosen: tau_gate {found.tau_gate:.3g}, tau_roi {found.tau_roi:.3g}", highlight=False
     )
     for loss in (0.01, 0.05):
-        highest = found.highest_tau_gate(loss)
+        highest = highest_tau_gate(found.accuracy_by_tau, found.tau_gate, loss)
         out.print(f"tau_gate up to {highest:.3g} costs at most {100 * loss:.0f} points of accuracy")

@@ -27,6 +27,8 @@ class Probes:
     """What the gateway can be asked about itself; each is a function of the deployment.
 
     Attributes:
+        model: Describes what the model does where a request leaves it open; None while the service
+            that knows it does not answer.
         ready: Describes the stages; raises `Unavailable` while one of them is missing.
         metrics: Gives Prometheus text, summed over all gateways.
         trace: Finds the waterfall of a recent request, of one tenant alone unless that is None;
@@ -35,6 +37,7 @@ class Probes:
         stats: Sums up the seconds before now, as many as asked for; 0 means since the start.
     """
 
+    model: Callable[[], Awaitable[dict[str, Any] | None]]
     ready: Callable[[], Awaitable[dict[str, Any]]]
     metrics: Callable[[], Awaitable[str]]
     trace: Callable[[str, str | None], Awaitable[dict[str, Any]]]
@@ -71,7 +74,7 @@ def create_app(edge: Edge, probes: Probes, *, behind_serve: bool) -> FastAPI:
         response_model=None,
         openapi_extra=CHAT_OPENAPI,
     )
-    _add_models(app, edge)
+    _add_models(app, edge, probes)
     _add_probes(app, probes)
     add_pages(app)
     _add_error_handlers(app, edge)
@@ -79,7 +82,7 @@ def create_app(edge: Edge, probes: Probes, *, behind_serve: bool) -> FastAPI:
     return app
 
 
-def _add_models(app: FastAPI, edge: Edge) -> None:
+def _add_models(app: FastAPI, edge: Edge, probes: Probes) -> None:
     models = {
         name: {"id": name, "object": "model", "created": int(edge.started), "owned_by": "qzoom"}
         for name in edge.models
@@ -88,14 +91,15 @@ def _add_models(app: FastAPI, edge: Edge) -> None:
     @app.get("/v1/models")
     async def list_models() -> dict[str, Any]:
         """List the models that are served."""
-        return {"object": "list", "data": list(models.values())}
+        told = await probes.model()
+        return {"object": "list", "data": [one | {"qzoom": told} for one in models.values()]}
 
     @app.get("/v1/models/{name}")
     async def get_model(name: str) -> dict[str, Any]:
         """Describe one model."""
         if name not in models:
             raise NotFound(f"model {name[:80]!a} is not served here", param="model")
-        return models[name]
+        return models[name] | {"qzoom": await probes.model()}
 
 
 def _add_probes(app: FastAPI, probes: Probes) -> None:

@@ -13,6 +13,7 @@ from gateway.admission.admission import Admission
 from gateway.admission.bounds import MIB
 from gateway.admission.shared import SharedDesk
 from gateway.app import Probes, create_app
+from gateway.describe import described
 from gateway.edge import Edge
 from gateway.fetch.fetcher import ImageFetcher
 from gateway.flow import Flow
@@ -61,10 +62,11 @@ class GatewayDeployment(QZoomMethods, HealthMethods):
         name = replica.replica_id.unique_id
         self._desk = SharedDesk(replica.app_name, name, settings.admission_bounds())
         self._admission = Admission(self._desk, self._telemetry, name)
-        facts = with_threshold(self._services.facts, lambda: self._access.tau_gate)
+        self._facts = with_threshold(self._services.facts, lambda: self._access.tau_gate)
+        self._brownout = settings.admission_bounds().brownout
         flow = Flow(
             handles,
-            facts,
+            self._facts,
             self._fetcher,
             self._images,
             self._admission,
@@ -73,7 +75,7 @@ class GatewayDeployment(QZoomMethods, HealthMethods):
             PictureMemory(settings.reuse_mib * MIB),
         )
         self.edge = Edge(
-            self._access.around(flow, visual_cost(facts, self._images.sizes)),
+            self._access.around(flow, visual_cost(self._facts, self._images.sizes)),
             (settings.model_name,),
             self._telemetry.log,
             limits,
@@ -85,6 +87,7 @@ class GatewayDeployment(QZoomMethods, HealthMethods):
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Build the HTTP side; called by Serve after the constructor."""
         probes = Probes(
+            model=self._model,
             ready=self.ready,
             metrics=self._ledger.render,
             trace=self._ledger.trace,
@@ -103,6 +106,9 @@ class GatewayDeployment(QZoomMethods, HealthMethods):
         self._admission.check_open()
         self._access.check_ready()
         return {**await self._services.ready(), "store": self._access.status()}
+
+    async def _model(self) -> dict[str, Any] | None:
+        return await described(self._facts, self._brownout)
 
     async def _stats(self, window_s: float) -> dict[str, Any]:
         counted, replicas = await asyncio.gather(

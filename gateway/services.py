@@ -65,7 +65,7 @@ class Services:
             raise Unavailable(f"not ready: {', '.join(missing)}")
         return {
             "status": "ready",
-            "model": asdict(await self.facts()),
+            "model": _without_curve(await self.facts()),
             "services": [asdict(status) for status in statuses],
         }
 
@@ -95,6 +95,12 @@ class Services:
             }
             for name, deployment in sorted(application.deployments.items())
         }
+
+
+def _without_curve(facts: ModelFacts) -> dict[str, Any]:
+    told = asdict(facts)
+    del told["accuracy_by_tau"]  # Long, and asked for every few seconds.
+    return told
 
 
 async def _ask(handle: DeploymentHandle[Any], method: str, timeout_s: float) -> object:

@@ -59,8 +59,12 @@ class GatewaySettings(LimitSettings, AccessOptions):
     brownout_starts_at: float = Field(0.7, gt=0, lt=1)
     """Share of the work that may be in hand at which the first step is taken."""
 
-    brownout_max_tau_gate: float = Field(0.9, ge=0, le=1)
-    """Threshold of the gate at the last step."""
+    brownout_max_tau_gate: float | None = Field(None, ge=0, le=1)
+    """Threshold of the gate at the last step. None takes the largest that costs at most
+    `brownout_max_loss` by the model's calibration, 0.9 where it has none."""
+
+    brownout_max_loss: float = Field(0.02, ge=0, le=1)
+    """Accuracy on the calibration's validation split that raising the threshold may cost."""
 
     brownout_min_roi_share: float = Field(0.5, gt=0, le=1)
     """Budget of the RoI at the last step, over the usual one."""
@@ -107,6 +111,7 @@ class GatewaySettings(LimitSettings, AccessOptions):
                 steps=self.brownout_steps,
                 starts_at=self.brownout_starts_at,
                 max_tau_gate=self.brownout_max_tau_gate,
+                max_loss=self.brownout_max_loss,
                 min_roi_share=self.brownout_min_roi_share,
             ),
         )

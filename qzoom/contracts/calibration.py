@@ -5,6 +5,7 @@ says how far tau_gate may rise where cost is shed under load. No torch here.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -14,6 +15,9 @@ from qzoom.errors import InvalidRequest
 
 CALIBRATION_FILE = "calibration.json"
 MAX_BYTES = 4 * 1024 * 1024
+
+ROUNDING = 1e-12
+"""Accuracies are shares of counted questions; a difference of less is none."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -99,23 +103,10 @@ class Calibration(_Typed):
         """The chosen point of the gate's curve."""
         return next(p for p in self.gate_curve if p.tau_gate == self.tau_gate)
 
-    def highest_tau_gate(self, max_loss: float) -> float:
-        """How far may tau_gate be raised?
-
-        Args:
-            max_loss: Accuracy that may be lost against the chosen point, in [0, 1].
-
-        Returns:
-            The largest tau_gate up to which no point of the curve loses more.
-        """
-        floor, highest = self.chosen.accuracy - max_loss, self.tau_gate
-        for point in self.gate_curve:
-            if point.tau_gate < self.tau_gate:
-                continue
-            if point.accuracy < floor - 1e-12:
-                break
-            highest = point.tau_gate
-        return highest
+    @property
+    def accuracy_by_tau(self) -> tuple[tuple[float, float], ...]:
+        """Pairs of tau_gate and accuracy by rising tau_gate, for `highest_tau_gate`."""
+        return tuple((point.tau_gate, point.accuracy) for point in self.gate_curve)
 
     def save(self, folder: Path) -> Path:
         """Write the file into a checkpoint's folder, whole or not at all."""
@@ -124,6 +115,33 @@ class Calibration(_Typed):
         part.write_text(self.model_dump_json(indent=1) + "\n")
         part.replace(path)
         return path
+
+
+def highest_tau_gate(
+    accuracy_by_tau: Sequence[tuple[float, float]], tau_gate: float, max_loss: float
+) -> float:
+    """How far may tau_gate be raised?
+
+    Args:
+        accuracy_by_tau: Pairs of tau_gate and accuracy by rising tau_gate, at least one.
+        tau_gate: The threshold that is raised. Between two points of the curve it counts as the
+            lower one: no score of the validation split lies between them.
+        max_loss: Accuracy that may be lost against `tau_gate`, in [0, 1].
+
+    Returns:
+        The largest tau_gate of the curve up to which no point loses more; `tau_gate` if there is
+        none.
+    """
+    below = [accuracy for tau, accuracy in accuracy_by_tau if tau <= tau_gate]
+    floor = (below[-1] if below else accuracy_by_tau[0][1]) - max_loss
+    highest = tau_gate
+    for tau, accuracy in accuracy_by_tau:
+        if tau <= tau_gate:
+            continue
+        if accuracy < floor - ROUNDING:
+            break
+        highest = tau
+    return highest
 
 
 def load_calibration(folder: Path, revision: str | None = None) -> Calibration | None:

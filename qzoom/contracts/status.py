@@ -50,6 +50,8 @@ class ModelFacts:
         visual_bytes_per_token: Size of the features of one visual token.
         state_bytes_per_token: Size of the prefill state of one token: KV of layers 1..B and the
             hidden state after layer B.
+        accuracy_by_tau: Pairs of tau_gate and accuracy on a validation split, by rising tau_gate,
+            as `qzoom calibrate` measured them; empty where this revision was not calibrated.
     """
 
     family: str
@@ -64,3 +66,4 @@ class ModelFacts:
     kv_bytes_per_token: int
     visual_bytes_per_token: int
     state_bytes_per_token: int
+    accuracy_by_tau: tuple[tuple[float, float], ...] = ()

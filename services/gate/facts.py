@@ -2,10 +2,12 @@
 
 import torch
 
+from qzoom.contracts.calibration import load_calibration
 from qzoom.contracts.status import ModelFacts
+from qzoom.errors import InvalidRequest
 from qzoom.model.backbones import text_backbone
 from qzoom.model.images import open_preprocessor
-from qzoom.model.loading import Checkpoint
+from qzoom.model.loading import Checkpoint, CheckpointError
 
 
 def model_facts(checkpoint: Checkpoint, dtype: torch.dtype) -> ModelFacts:
@@ -14,6 +16,9 @@ def model_facts(checkpoint: Checkpoint, dtype: torch.dtype) -> ModelFacts:
     Args:
         checkpoint: Of the gate.
         dtype: Of its states; the sizes that are told assume the same type in all services.
+
+    Raises:
+        CheckpointError: If the folder has a calibration that is broken.
     """
     config = checkpoint.qzoom
     rules = open_preprocessor(checkpoint).rules
@@ -33,4 +38,13 @@ def model_facts(checkpoint: Checkpoint, dtype: torch.dtype) -> ModelFacts:
         kv_bytes_per_token=backbone.num_layers * kv_bytes,
         visual_bytes_per_token=(1 + backbone.num_deepstack) * hidden_bytes,
         state_bytes_per_token=config.split_layer * kv_bytes + hidden_bytes,
+        accuracy_by_tau=_accuracy_by_tau(checkpoint),
     )
+
+
+def _accuracy_by_tau(checkpoint: Checkpoint) -> tuple[tuple[float, float], ...]:
+    try:
+        calibration = load_calibration(checkpoint.path, checkpoint.revision)
+    except InvalidRequest as error:
+        raise CheckpointError(error.message) from error
+    return () if calibration is None else calibration.accuracy_by_tau

@@ -65,6 +65,15 @@ class Served:
         """Fetch a JSON document."""
         return httpx.get(self.url + path, timeout=30).raise_for_status().json()
 
+    def trace(self, key, patience_s=60.0):
+        """Fetch a waterfall, as soon as the gateway that answered has reported it to the other."""
+        end = time.monotonic() + patience_s
+        while True:
+            reply = httpx.get(f"{self.url}/v1/traces/{key}", timeout=30)
+            if reply.status_code != 404 or time.monotonic() > end:
+                return reply.raise_for_status().json()
+            time.sleep(0.1)
+
 
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:

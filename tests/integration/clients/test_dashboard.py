@@ -50,7 +50,7 @@ def test_a_request_opens_to_its_waterfall_and_stays_open(open_page, served):
     newest.find_element("css selector", "summary").click()
     bars = page.wait(lambda: newest.find_elements("css selector", ".waterfall li"))
     request_id = newest.find_element("css selector", "code").text
-    record = served.get(f"/v1/traces/{request_id}")
+    record = served.trace(request_id)
     assert len(bars) == len(record["spans"])
     before = page.text("asof")
     page.wait(lambda: page.text("asof") != before)
@@ -78,3 +78,11 @@ def test_it_is_live_until_it_is_paused(open_page, served):
     assert (pause.text, pause.get_attribute("aria-pressed")) == ("Go on", "true")
     pause.click()
     assert pause.text == "Pause"
+
+
+def test_the_model_tells_how_far_load_may_raise_its_threshold(served):
+    [model] = served.get("/v1/models")["data"]
+    told, shed = model["qzoom"], model["qzoom"]["brownout"]
+    assert shed["max_tau_gate_from"] == "calibration"
+    assert told["tau_gate"] < shed["max_tau_gate"] < 1.0
+    assert shed["min_roi_tokens"] < told["budgets"]["max_roi_tokens"]

@@ -32,7 +32,7 @@ def test_a_picture_is_uploaded_and_asked_about(page, served):
     assert painted(page, "picture") > 10_000
     answer = page.ask(page.small_print)
     assert answer.strip()
-    record = served.get(f"/v1/traces/{page.trace()}")
+    record = served.trace(page.trace())
     attributes = record["attributes"]
     assert page.text("route") == attributes["qzoom.route"]
     assert f"τ {attributes['qzoom.tau_gate']:.2f}" in page.text("why")
@@ -56,7 +56,7 @@ def test_the_direct_route_has_neither_box_nor_heat_map(page):
 
 def test_the_zoom_route_shows_where_it_looked(page, served):
     page.ask(page.small_print, route="zoom")
-    attributes = served.get(f"/v1/traces/{page.trace()}")["attributes"]
+    attributes = served.trace(page.trace())["attributes"]
     assert page.text("route") == attributes["qzoom.route"] == "zoom"
     x0, y0, x1, y1 = attributes["qzoom.box"]
     width, height = map(
@@ -117,7 +117,7 @@ def test_the_slider_is_the_threshold_of_the_request(page, served):
     slider.send_keys("\ue010")  # End
     assert page.text("tau-shown") == "1.00"
     page.ask(page.small_print)
-    attributes = served.get(f"/v1/traces/{page.trace()}")["attributes"]
+    attributes = served.trace(page.trace())["attributes"]
     assert attributes["qzoom.tau_gate"] == 1.0
     unbounded = attributes["qzoom.tokens.coarse"]
     slider.send_keys("\ue011\ue014")  # Home, right
@@ -127,7 +127,7 @@ def test_the_slider_is_the_threshold_of_the_request(page, served):
     page.find("#coarse").send_keys("\ue014" * 3)
     assert page.text("coarse-shown") == "16 tokens"
     page.ask(page.small_print, route="direct")
-    attributes = served.get(f"/v1/traces/{page.trace()}")["attributes"]
+    attributes = served.trace(page.trace())["attributes"]
     assert 0 < attributes["qzoom.tokens.coarse"] < unbounded
 
 

@@ -141,6 +141,10 @@ class EdgeServer:
     flow: EchoFlow
 
 
+async def _model() -> dict[str, object]:
+    return {"tau_gate": 0.5}
+
+
 async def _ready() -> dict[str, object]:
     return {"status": "ready"}
 
@@ -172,7 +176,7 @@ async def _visual_cost(_request: AnswerRequest) -> int:
 @contextmanager
 def _serve(flow: EchoFlow, settings: AccessSettings | None = None) -> Iterator[EdgeServer]:
     """Run both edges in the event loop of one thread, behind access if there are settings."""
-    probes = Probes(_ready, _metrics, _trace, _traces, _stats)
+    probes = Probes(_model, _ready, _metrics, _trace, _traces, _stats)
     listener = socket.create_server(("127.0.0.1", 0))
     grpc_port: list[int] = []
     servers: list[uvicorn.Server] = []

@@ -346,6 +346,9 @@ def test_other_paths_get_errors_of_the_same_shape(http, method, path, status):
 def test_probes_answer(http):
     assert http.get("/healthz").json() == {"status": "ok"}
     assert http.get("/readyz").json() == {"status": "ready"}
+    listed = http.get("/v1/models").json()["data"]
+    assert [model["qzoom"] for model in listed] == [{"tau_gate": 0.5}]
+    assert http.get(f"/v1/models/{listed[0]['id']}").json() == listed[0]
     assert http.get("/metrics").headers["content-type"].startswith("text/plain; version=0.0.4")
     assert http.get("/v1/traces?limit=1").json()["data"] == [{"trace_id": "0" * 31 + "1"}]
     assert http.get("/v1/traces/" + "0" * 31 + "1").status_code == 200

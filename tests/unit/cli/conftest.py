@@ -75,6 +75,9 @@ def server() -> Iterator[Server]:
     async def unused():
         raise AssertionError
 
+    async def unknown():
+        return None
+
     async def trace(key, tenant):
         return traces.get(key, tenant).to_json()
 
@@ -82,7 +85,8 @@ def server() -> Iterator[Server]:
         return [record.summary() for record in traces.recent(limit, tenant)]
 
     edge = Edge(flow, ("scripted",), flow.telemetry.log)
-    app = create_app(edge, Probes(unused, unused, trace, recent, unused), behind_serve=False)
+    probes = Probes(unknown, unused, unused, trace, recent, unused)
+    app = create_app(edge, probes, behind_serve=False)
     http = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none", lifespan="off"))
     listener = socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=lambda: asyncio.run(http.serve(sockets=[listener])))

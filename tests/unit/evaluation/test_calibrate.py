@@ -7,7 +7,12 @@ from typer.testing import CliRunner
 from cli.main import app
 from evaluation.calibrate import Measured, calibrate
 from qzoom.builtin import builtin_model
-from qzoom.contracts.calibration import CALIBRATION_FILE, Calibration, load_calibration
+from qzoom.contracts.calibration import (
+    CALIBRATION_FILE,
+    Calibration,
+    highest_tau_gate,
+    load_calibration,
+)
 from qzoom.errors import InvalidRequest
 from qzoom.model.loading import open_checkpoint
 
@@ -54,10 +59,10 @@ def test_accuracy_may_be_given_up_for_tokens(measured):
 
 def test_bounds_follow_from_the_curve(measured):
     found = calibrate(measured, data="val", metric="exact_match")
-    assert found.highest_tau_gate(0.0) == pytest.approx(0.55)
-    assert found.highest_tau_gate(0.1) == pytest.approx(0.65)
-    assert found.highest_tau_gate(0.2) == pytest.approx(0.75)
-    assert found.highest_tau_gate(1.0) == 1.0
+    assert highest_tau_gate(found.accuracy_by_tau, found.tau_gate, 0.0) == pytest.approx(0.55)
+    assert highest_tau_gate(found.accuracy_by_tau, found.tau_gate, 0.1) == pytest.approx(0.65)
+    assert highest_tau_gate(found.accuracy_by_tau, found.tau_gate, 0.2) == pytest.approx(0.75)
+    assert highest_tau_gate(found.accuracy_by_tau, found.tau_gate, 1.0) == 1.0
 
 
 def test_a_calibration_comes_back_from_its_folder(measured, tmp_path):

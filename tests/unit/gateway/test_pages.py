@@ -25,8 +25,11 @@ def client():
     async def unused(*_args):
         raise AssertionError
 
+    async def unknown():
+        return None
+
     edge = Edge(None, ("any",), EventLog("gateway"))
-    app = create_app(edge, Probes(*[unused] * 5), behind_serve=False)
+    app = create_app(edge, Probes(unknown, *[unused] * 5), behind_serve=False)
     with TestClient(app, raise_server_exceptions=False) as client:
         yield client
 

@@ -1,21 +1,31 @@
 """Cost is shed before requests, step by step, and what the client chose stays."""
 
+import json
+import shutil
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.admission.brownout import (
+    UNCALIBRATED_TAU,
     BrownoutBounds,
     BrownoutState,
     begins_at,
     controlled,
+    highest_tau,
     relieved,
 )
+from qzoom.builtin import builtin_model
 from qzoom.contracts.budget import ImageRules
+from qzoom.contracts.calibration import CALIBRATION_FILE
 from qzoom.contracts.options import Options
 from qzoom.contracts.status import ModelFacts
+from qzoom.model.loading import CheckpointError, open_checkpoint
+from services.gate.facts import model_facts
 
 BOUNDS = BrownoutBounds(
     steps=4,
@@ -29,7 +39,7 @@ BOUNDS = BrownoutBounds(
 TICK_S = 0.1
 
 
-def facts(*, has_gate=True, has_rpn=True, fixed_grid=None):
+def facts(*, has_gate=True, has_rpn=True, fixed_grid=None, accuracy_by_tau=()):
     return ModelFacts(
         "qwen2_5_vl",
         "0",
@@ -43,7 +53,11 @@ def facts(*, has_gate=True, has_rpn=True, fixed_grid=None):
         kv_bytes_per_token=1024,
         visual_bytes_per_token=256,
         state_bytes_per_token=512,
+        accuracy_by_tau=accuracy_by_tau,
     )
+
+
+CURVE = ((0.0, 0.80), (0.5, 0.79), (0.6, 0.78), (0.7, 0.765), (0.8, 0.79), (1.0, 0.6))
 
 
 def run(pressures, state=None, now=0.0):
@@ -135,3 +149,57 @@ def test_nothing_is_changed_that_the_model_does_not_have():
 def test_a_model_that_zooms_more_rarely_keeps_its_tau():
     bounds = BrownoutBounds(max_tau_gate=0.3)
     assert relieved(Options(), facts(), 4, bounds).tau_gate == 0.5
+
+
+@pytest.mark.parametrize(
+    ("max_loss", "highest"),
+    [(0.0, 0.5), (0.01, 0.6), (0.02, 0.6), (0.03, 0.8), (0.19, 1.0), (1.0, 1.0)],
+)
+def test_the_threshold_rises_as_far_as_the_calibration_allows(max_loss, highest):
+    told, bounds = facts(accuracy_by_tau=CURVE), BrownoutBounds(max_loss=max_loss)
+    assert highest_tau(told, bounds) == highest
+    assert relieved(Options(), told, bounds.steps, bounds).tau_gate == pytest.approx(highest)
+
+
+def test_loss_counts_from_the_threshold_that_the_operator_set_meanwhile():
+    told = replace(facts(accuracy_by_tau=CURVE), tau_gate=0.75)
+    # Served at .765, as at .7: the fall from .8 on is no loss that brown-out causes.
+    assert highest_tau(told, BrownoutBounds(max_loss=0.01)) == 0.8
+    assert highest_tau(replace(told, tau_gate=1.0), BrownoutBounds(max_loss=0.01)) == 1.0
+
+
+def test_what_the_operator_says_counts_more_than_the_calibration():
+    told = facts(accuracy_by_tau=CURVE)
+    assert highest_tau(told, BrownoutBounds(max_tau_gate=0.95, max_loss=0.0)) == 0.95
+    assert highest_tau(told, BrownoutBounds(max_tau_gate=0.1)) == told.tau_gate
+
+
+def test_a_model_without_calibration_has_the_default_bound():
+    assert highest_tau(facts(), BrownoutBounds(max_loss=0.0)) == UNCALIBRATED_TAU
+
+
+def test_the_built_in_model_brings_its_curve():
+    checkpoint = open_checkpoint(builtin_model())
+    told = model_facts(checkpoint, torch.float32)
+    assert told.accuracy_by_tau
+    highest = highest_tau(told, BrownoutBounds())
+    assert told.tau_gate < highest < 1.0
+    by_tau = dict(told.accuracy_by_tau)
+    assert by_tau[highest] >= by_tau[told.tau_gate] - BrownoutBounds().max_loss
+
+
+def test_a_curve_of_other_weights_does_not_count(tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(builtin_model(), folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["qzoom"]["tau_gate"] = 0.25
+    (folder / "config.json").write_text(json.dumps(config))
+    assert model_facts(open_checkpoint(folder), torch.float32).accuracy_by_tau == ()
+
+
+def test_a_broken_curve_is_a_broken_checkpoint(tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(builtin_model(), folder)
+    (folder / CALIBRATION_FILE).write_text("{")
+    with pytest.raises(CheckpointError, match=r"calibration\.json cannot be read"):
+        model_facts(open_checkpoint(folder), torch.float32)
