@@ -12,6 +12,7 @@ from rich.text import Text
 
 from qzoom.contracts.stages import Box
 from qzoom.overlay import Look
+from qzoom.telemetry.names import Span
 
 if TYPE_CHECKING:
     from qzoom.client import Answer
@@ -82,6 +83,8 @@ def describe(answered: Answered) -> RenderableType:
     if answered.box_px is not None:
         score = "" if answered.box_score is None else f", score {answered.box_score:.2f}"
         lines.append(f"box        {answered.box_px} px{score}")
+    elif Span.RPN_PROPOSE.value in answered.stage_ms and not answered.degraded:
+        lines.append("box        none: no part of the picture scored above tau_roi")
     counts = (f"{count} {_TOKEN_KINDS[kind]}" for kind, count in answered.tokens.items())
     lines.append(f"tokens     {', '.join(counts)}")
     if answered.degraded:

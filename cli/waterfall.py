@@ -12,6 +12,8 @@ from rich.text import Text
 LEAST_BAR, MOST_BAR = 12, 44
 """Characters of the bars; what is left of the terminal's width beside the figures."""
 
+TRACE_ID_CHARS = 32
+
 _NUMBERS = ("start", "queue", "compute", "total", "batch", "reused")
 _NUMBER_WIDTH = 7
 _NAME_WIDTH = 14
@@ -74,18 +76,21 @@ class Waterfall:
 def recent_table(recent: Sequence[Mapping[str, Any]]) -> RenderableType:
     """List recent requests, the newest first: the answer of `GET /v1/traces`."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("trace", "request", "started", "route", "outcome"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("ms", justify="right")
+    table.add_column("started", no_wrap=True, min_width=8)
+    table.add_column("ms", justify="right", no_wrap=True, min_width=6)
+    table.add_column("route", no_wrap=True, min_width=6)
+    # Whole, since `qzoom trace` wants it; on a narrow terminal the others give way.
+    table.add_column("trace", no_wrap=True, min_width=TRACE_ID_CHARS)
+    table.add_column("outcome", no_wrap=True)
+    table.add_column("request", no_wrap=True)
     for row in recent:
-        started = datetime.fromtimestamp(row["started"]).strftime("%H:%M:%S")
         table.add_row(
-            row["trace_id"],
-            row["request_id"],
-            started,
-            row["route"] or "",
-            row["outcome"],
+            datetime.fromtimestamp(row["started"]).strftime("%H:%M:%S"),
             f"{row['duration_ms']:.0f}",
+            row["route"] or "",
+            row["trace_id"],
+            row["outcome"],
+            row["request_id"],
         )
     return table
 

@@ -37,7 +37,10 @@ def build(config: AppConfig) -> Application:
         pydantic.ValidationError: If a setting of a service has the wrong type or range.
         ValueError: If an environment variable names no setting.
     """
-    llm = config.llm_settings()
+    llm, gate = config.llm_settings(), config.gate_settings()
+    # What no slot of the llm can hold is refused before anything is computed for it.
+    longest = min(gate.max_prompt_tokens, llm.max_len - 1)
+    gate = gate.model_copy(update={"max_prompt_tokens": longest})
     common: dict[str, Any] = {
         "graceful_shutdown_timeout_s": SHUTDOWN_S,
         "graceful_shutdown_wait_loop_s": DRAIN_POLL_S,
@@ -63,7 +66,7 @@ def build(config: AppConfig) -> Application:
         .bind(
             gateway,
             encoder=_stage(EncoderDeployment, config.encoder_settings(), common),
-            gate=_stage(GateDeployment, config.gate_settings(), common),
+            gate=_stage(GateDeployment, gate, common),
             rpn=_stage(RpnDeployment, config.rpn_settings(), common),
             llm=_stage(LlmDeployment, llm, common, num_running=llm.max_slots),
         )

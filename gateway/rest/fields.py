@@ -87,11 +87,11 @@ def _drop_neutral(
         if name not in neutral:
             kept[name] = value
         elif value is not None and not any(_same(value, other) for other in neutral[name]):
-            allowed = ", ".join(json.dumps(other) for other in (*neutral[name], None))
-            raise InvalidRequest(
-                f"{path}{name} is {show(value)}, which is not supported, only {allowed}",
-                param=f"{path}{name}",
+            allowed = ", ".join(map(json.dumps, neutral[name]))
+            what = (
+                f"is {show(value)}, only {allowed} is supported" if allowed else "is not supported"
             )
+            raise InvalidRequest(f"{path}{name} {what}", param=f"{path}{name}")
     return kept
 
 
