@@ -14,6 +14,11 @@ from training.pixels import CELL, Grid
 MIN_SIDE_PX = 28
 """Shortest side of a crop in source pixels (default of QZoomConfig)."""
 
+_ELSEWHERE, _TIGHT, _LARGE = 0.06, 0.35, 0.6
+"""Cumulative shares of boxes that are somewhere else, up to one and up to two cells too large on
+each side; the rest is exact. A box that the self-distilled RPN gives takes a quarter of the picture,
+twice what the evidence needs."""
+
 EVIDENCE_PAD = 0.1
 """Margin around the evidence in cells: a box that cuts the code is worse than one that is large."""
 
@@ -48,16 +53,19 @@ def evidence_cells(
 
 
 def proposed_cells(rng: random.Random, truth: CellBox, grid: Grid) -> CellBox:
-    """A box as a trained RPN gives it: mostly right, sometimes too large, seldom elsewhere."""
+    """A box as a trained RPN gives it: mostly right, often too large, seldom elsewhere."""
     rows, cols = grid
     kind = rng.random()
-    left, top, right, bottom = truth
-    if kind < 0.3:
-        left, top = max(0, left - rng.randint(0, 1)), max(0, top - rng.randint(0, 1))
-        right, bottom = min(cols, right + rng.randint(0, 1)), min(rows, bottom + rng.randint(0, 1))
-    elif kind < 0.36:
+    if kind < _ELSEWHERE:
         return random_cells(rng, grid)
-    return left, top, right, bottom
+    margin = 1 if kind < _TIGHT else 2 if kind < _LARGE else 0
+    left, top, right, bottom = truth
+    return (
+        max(0, left - rng.randint(0, margin)),
+        max(0, top - rng.randint(0, margin)),
+        min(cols, right + rng.randint(0, margin)),
+        min(rows, bottom + rng.randint(0, margin)),
+    )
 
 
 def random_cells(rng: random.Random, grid: Grid) -> CellBox:
