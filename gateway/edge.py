@@ -11,7 +11,7 @@ from typing import Any
 
 from gateway.access.callers import ANYBODY, Caller
 from gateway.events import AnswerFlow, Delta, Event, Finished, Started
-from gateway.requests import Arrival, build_request, read_body
+from gateway.requests import Arrival, build_request, check_request_id, read_body
 from qzoom.contracts.request import AnswerRequest, Limits, Reply
 from qzoom.contracts.tenancy import DEFAULT_TENANT
 from qzoom.errors import DeadlineExceeded, InvalidRequest, QZoomError
@@ -20,7 +20,6 @@ from qzoom.telemetry.logs import EventLog
 DEADLINE_GRACE_S = 0.5
 """The flow ends at the deadline by itself, and knows better why; this is for when it hangs."""
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e][\x20-\x7e]{0,254}")
 _TRACE_HEADERS = ("traceparent", "tracestate")
 
@@ -134,11 +133,7 @@ def arrival(headers: Mapping[str, str], tenant: str = DEFAULT_TENANT) -> Arrival
             too long or not plain.
     """
     request_id = headers.get("x-request-id") or uuid.uuid4().hex
-    if not _REQUEST_ID.fullmatch(request_id):
-        raise InvalidRequest(
-            "x-request-id must be 1 to 128 letters, digits, dots, dashes or underscores",
-            param="x-request-id",
-        )
+    check_request_id(request_id)
     key = headers.get("idempotency-key")
     if key is not None and not _IDEMPOTENCY_KEY.fullmatch(key):
         raise InvalidRequest(

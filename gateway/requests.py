@@ -4,6 +4,7 @@ Both edges call `read_body` and `build_request`. Types and fixed ranges are `Req
 what needs the operator's limits or more than one field.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,8 @@ from qzoom.contracts.sampling import Sampling
 from qzoom.contracts.tenancy import DEFAULT_TENANT
 from qzoom.errors import InvalidRequest, NotFound, TooLarge
 
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
@@ -46,6 +49,20 @@ class Arrival:
     tenant: str = DEFAULT_TENANT
     idempotency_key: str | None = None
     reply: Reply = field(default_factory=Reply, compare=False)
+
+
+def check_request_id(named: str) -> None:
+    """Check a request id of the client's.
+
+    Raises:
+        InvalidRequest: If it is not fit for logs and headers.
+    """
+    if not _REQUEST_ID.fullmatch(named):
+        raise InvalidRequest(
+            f"x-request-id is {named[:80]!a}, must be 1 to 128 letters, digits, dots, dashes or "
+            "underscores",
+            param="x-request-id",
+        )
 
 
 def read_body(fields: Mapping[str, Any]) -> RequestBody:

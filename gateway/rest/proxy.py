@@ -1,8 +1,9 @@
 """What must happen before a request reaches a gateway? In Ray Serve's HTTP proxy, as middleware.
 
-Serve's proxy obeys two headers that strangers must not control, and gives a request a place in a
-gateway from its first byte on. Here those headers are hidden, bodies arrive in full before they
-take a place, and requests for which there is no room just now are refused at once.
+Serve's proxy obeys headers that strangers must not control, fails where they are no UTF-8, and
+gives a request a place in a gateway from its first byte on. Here those headers are hidden or
+checked, bodies arrive in full before they take a place, and requests for which there is no room
+just now are refused at once. Websockets, which nothing here speaks, are closed.
 
 It takes middleware from the function that this variable names, which must be set where Ray starts:
 RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=gateway.rest.proxy.proxy_middleware
@@ -16,9 +17,11 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.requests import check_request_id
 from gateway.rest.attempt import Attempt
 from gateway.rest.door import CLOSED_MS, REFUSED, Door
 from gateway.rest.errors import error_response
+from gateway.rest.request_id import REQUEST_ID
 from qzoom.contracts.request import Limits
 from qzoom.errors import InvalidRequest, Overloaded, QZoomError, TooLarge
 
@@ -34,6 +37,9 @@ MAX_ARRIVING_BYTES = 512 * 1024 * 1024
 _HIDDEN = (
     b"x-request-timeout-seconds",
     b"x-request-disconnect-disabled",
+    # They choose a replica.
+    b"serve-multiplexed-model-id",
+    b"x-session-id",
     REFUSED.encode(),
     CLOSED_MS.encode(),
 )
@@ -72,11 +78,24 @@ class ProxyGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close"})
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = [item for item in scope["headers"] if item[0].lower() not in _HIDDEN]
+        # Serve takes an underscore for a dash.
+        headers = [
+            item for item in scope["headers"] if item[0].lower().replace(b"_", b"-") not in _HIDDEN
+        ]
         scope = {**scope, "headers": headers}
+        try:
+            for named in Headers(scope=scope).getlist(REQUEST_ID):
+                check_request_id(named)
+        except InvalidRequest as error:
+            unnamed = [item for item in headers if item[0] != REQUEST_ID.encode()]
+            await _refuse(error, {**scope, "headers": unnamed}, receive, send)
+            return
         if scope["path"].startswith(SERVES_OWN_PATHS):
             await self._app(scope, receive, send)
             return
@@ -152,5 +171,5 @@ class ProxyGuard:
 async def _refuse(error: QZoomError, scope: Scope, receive: Receive, send: Send) -> None:
     response = error_response(error)
     # The proxy, which names requests, stands behind this.
-    response.headers["x-request-id"] = Headers(scope=scope).get("x-request-id", uuid.uuid4().hex)
+    response.headers[REQUEST_ID] = Headers(scope=scope).get(REQUEST_ID, uuid.uuid4().hex)
     await response(scope, receive, send)

@@ -54,11 +54,41 @@ async def test_serves_own_headers_are_hidden_from_serve():
         headers=[
             (b"X-Request-Timeout-Seconds", b"0"),
             (b"x-request-disconnect-disabled", b"?1"),
+            (b"serve_multiplexed_model_id", b"one"),
+            (b"serve-multiplexed-model-id", b"\xff"),
+            (b"X_Session_ID", b"\xff"),
             (b"accept", b"*/*"),
         ],
     )
     assert (status, body) == (200, b"proxied")
     assert proxy.headers == [(b"accept", b"*/*")]
+
+
+@pytest.mark.parametrize("named", [b"\xff", b"", b"a b", b"a" * 129, b"../x", "é".encode()])
+async def test_a_request_id_that_serve_cannot_take_never_reaches_it(named):
+    proxy = Proxy()
+    status, headers, body = await through_guard(
+        proxy, headers=[(b"x-request-id", b"good"), (b"x-request-id", named)]
+    )
+    assert status == 400
+    assert json.loads(body)["error"]["param"] == "x-request-id"
+    assert headers[b"x-request-id"] not in {named, b"good"}
+    assert not proxy.messages
+
+
+async def test_websockets_are_closed():
+    proxy, outgoing = Proxy(), []
+
+    async def send(message):
+        outgoing.append(message)
+
+    async def receive():
+        return {"type": "websocket.connect"}
+
+    scope = {"type": "websocket", "path": "/v1/models", "headers": [(b"x-request-id", b"\xff")]}
+    await ProxyGuard(proxy, 10)(scope, receive, send)
+    assert outgoing == [{"type": "websocket.close"}]
+    assert not proxy.messages
 
 
 async def test_a_body_that_says_it_is_too_long_never_reaches_serve():
