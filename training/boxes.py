@@ -16,8 +16,8 @@ MIN_SIDE_PX = 28
 
 _ELSEWHERE, _TIGHT, _LARGE = 0.06, 0.35, 0.6
 """Cumulative shares of boxes that are somewhere else, up to one and up to two cells too large on
-each side; the rest is exact. A box that the self-distilled RPN gives takes a quarter of the picture,
-twice what the evidence needs."""
+each side; the rest is exact. A box that the self-distilled RPN gives takes a quarter of the
+picture, twice what the evidence needs."""
 
 EVIDENCE_PAD = 0.1
 """Margin around the evidence in cells: a box that cuts the code is worse than one that is large."""
