@@ -96,6 +96,10 @@ class RegionLabels(Section):
         max_tokens: Visual tokens of the pass whose attention is taken; None takes the coarse one.
         max_new_tokens: Most tokens of an answer.
         rows: Query rows whose attention is taken (Eq. 10; published: `fed_back`).
+        keep: Questions that are trained on: all, as published, or those whose answer is right or
+            not known, for a model that answers wrongly looked elsewhere.
+        match: When an answer is right.
+        anls: Smallest similarity that counts as right, with `match: anls`.
         modes: Heads and prompt for pictures with text, and for natural ones.
         rules: From attention to labels.
     """
@@ -103,6 +107,9 @@ class RegionLabels(Section):
     max_tokens: int | None = None
     max_new_tokens: int = 128
     rows: AnswerRows = "fed_back"
+    keep: Literal["all", "right"] = "all"
+    match: Literal["exact", "anls", "contains"] = "exact"
+    anls: float = Field(default=0.5, gt=0, le=1)
     modes: dict[Mode, HeadsOf] = {}
     rules: Annotated[RegionRules, BeforeValidator(_rules)] = RegionRules()
 

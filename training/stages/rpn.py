@@ -14,11 +14,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from qzoom.data.record import Record
+from qzoom.errors import InvalidRequest
 from qzoom.model.loading import Checkpoint
+from training.labels.judge import is_right
 from training.labels.regions import FOREGROUND, IGNORE, RegionRules, label_cells
 from training.labels.rpn import KIND, RegionSample, read_samples
 from training.stages.branches import RpnBranch, by_picture
 from training.stages.joining import group_by_picture, join, open_labels
+from training.stages.recipe import RegionLabels
 from training.stages.setup import base_revision
 from training.stages.states import FrozenLower, PackedStates, StateStore
 
@@ -52,13 +55,17 @@ class RpnData:
 
 
 def read_rpn_data(
-    folders: Sequence[Path], checkpoint: Checkpoint, data: str | None = None
+    folders: Sequence[Path],
+    checkpoint: Checkpoint,
+    settings: RegionLabels,
+    data: str | None = None,
 ) -> tuple[RpnData, dict[str, Any]]:
     """Join label folders with their records.
 
     Args:
         folders: Of `qzoom label rpn`.
         checkpoint: Must be the model that made the labels.
+        settings: Which questions are kept.
         data: Replaces the data set's name that the labels state (moved pictures).
 
     Returns:
@@ -66,7 +73,8 @@ def read_rpn_data(
         about: What identifies them.
 
     Raises:
-        InvalidRequest: If model, labels and data do not fit, naming the field and both values.
+        InvalidRequest: If model, labels and data do not fit, naming the field and both values, or
+            if no question is kept.
     """
     revision = base_revision(checkpoint)
     pairs: list[tuple[Record, RegionSample]] = []
@@ -75,7 +83,19 @@ def read_rpn_data(
         folder = open_labels(path, {"kind": KIND, "base_revision": revision})
         pairs += join(folder, read_samples(folder), data)
         about.append({k: folder.job[k] for k in ("data", "heads", "max_tokens", "suffix")})
-    return RpnData(*group_by_picture(pairs)), {"labels": about, "base_revision": revision}
+    kept = [pair for pair in pairs if _is_kept(*pair, settings)]
+    if not kept:
+        raise InvalidRequest(
+            f"none of {len(pairs)} questions is left with region_labels.keep = {settings.keep!r}"
+        )
+    about_all = {"labels": about, "base_revision": revision, "keep": settings.keep}
+    return RpnData(*group_by_picture(kept)), about_all
+
+
+def _is_kept(record: Record, sample: RegionSample, settings: RegionLabels) -> bool:
+    if settings.keep == "all" or not record.answers:
+        return True
+    return is_right(sample.response, record.answers, settings.match, settings.anls)
 
 
 class RpnTask:

@@ -67,7 +67,7 @@ def train_rpn(run: StageRun, on_step: OnStep = lambda _: None) -> None:
     device, dtype = run.machine.prepare()
     plan, recipe = run.recipe.rpn, run.recipe
     checkpoint = open_for_stage(run.model, recipe)
-    data, about = read_rpn_data(run.labels, checkpoint, run.data)
+    data, about = read_rpn_data(run.labels, checkpoint, recipe.region_labels, run.data)
     branch = RpnBranch(
         checkpoint, device=device, from_rpn=run.continue_rpn, recompute=plan.recompute
     )

@@ -31,6 +31,8 @@ from training.labels.shards import LabelFolder, group_pictures
 from training.stages.branches import GateBranch, RpnBranch
 from training.stages.parts import merge
 from training.stages.pieces import MAX_FILE_BYTES, read_pieces, write_pieces
+from training.stages.recipe import RegionLabels
+from training.stages.rpn import read_rpn_data
 from training.stages.run import StageRun, train_gate, train_rpn, without_branches
 from training.stages.setup import base_revision
 from training.stages.states import FrozenLower
@@ -70,6 +72,24 @@ def test_the_trained_rpn_is_the_served_one(checkpoints, labels, records, family,
     assert 0 < float(moved[0].abs().max()) < 0.1  # started at layer B+1, and was trained
     for name in base.locations:
         torch.testing.assert_close(base.tensors([name]), merged.tensors([name]), rtol=0, atol=0)
+
+
+def test_wrong_answers_teach_the_rpn_nothing_if_told_so(checkpoints, labels, data, tmp_path):
+    checkpoint, folder = open_checkpoint(checkpoints["llava"]), labels["llava"]
+    settings = RegionLabels(keep="right")
+    with pytest.raises(InvalidRequest, match=r"none of 8 questions is left .* 'right'"):
+        read_rpn_data([folder], checkpoint, settings)
+    said = {sample.id: sample.response for sample in read_samples(LabelFolder.open(folder))}
+    lines = [json.loads(line) for line in Path(data).read_text().splitlines()]
+    for number in (1, 4):
+        lines[number]["answer"] = said[lines[number]["id"]]
+    moved = Path(data).with_name(f"{tmp_path.name}.jsonl")
+    moved.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found, about = read_rpn_data([folder], checkpoint, settings, str(moved))
+    assert [sample.id for _, _, sample in found.samples] == [lines[1]["id"], lines[4]["id"]]
+    assert about["keep"] == "right"
+    everything, _ = read_rpn_data([folder], checkpoint, RegionLabels(), str(moved))
+    assert len(everything.samples) == len(lines)
 
 
 def test_accumulation_and_recomputation_change_nothing(checkpoints, labels, tmp_path):
