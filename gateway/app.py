@@ -13,6 +13,7 @@ from gateway.history import SPAN_S
 from gateway.rest.authentication import Authentication, caller_of
 from gateway.rest.chat import chat_endpoint
 from gateway.rest.errors import error_response
+from gateway.rest.head import HeadAsGet
 from gateway.rest.openapi import CHAT_OPENAPI, add_request_schema, number_query
 from gateway.rest.request_id import RequestIdHeader
 from gateway.web.pages import add_pages
@@ -58,12 +59,14 @@ def create_app(edge: Edge, probes: Probes, *, behind_serve: bool) -> FastAPI:
         title="Q-Zoom Serve",
         docs_url=None,  # FastAPI's pages load scripts from elsewhere.
         redoc_url=None,
+        redirect_slashes=False,  # A redirect would quote the Host that a stranger sends.
         telemetry={
             "tracing": False,
             "metrics": False,
             "logs": False,
         },  # `gateway.request` is the trace's root.
     )
+    app.add_middleware(HeadAsGet)
     app.add_middleware(Authentication, identify=edge.identify)
     app.add_middleware(RequestIdHeader, written_upstream=behind_serve)
     app.add_api_route(
@@ -160,7 +163,8 @@ def _add_error_handlers(app: FastAPI, edge: Edge) -> None:
         kind = NotFound if error.status_code == 404 else InvalidRequest
         what = "has no such path" if error.status_code == 404 else "does not take this method"
         response = error_response(
-            kind(f"{request.method} {request.url.path[:200]!a}: the server {what}")
+            # Not request.url, which is built from the Host header and need not be one.
+            kind(f"{request.method} {request.scope['path'][:200]!a}: the server {what}")
         )
         response.status_code = error.status_code
         response.headers.update(error.headers or {})

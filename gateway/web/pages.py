@@ -5,6 +5,7 @@ ever run: the policy allows this server's scripts only, and no text becomes HTML
 """
 
 import hashlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,8 +90,11 @@ def add_pages(app: FastAPI) -> None:
     """Serve the pages and their files. They need no API key: what they show, they must ask for."""
     assets = load_assets()
 
-    async def page(request: Request) -> Response:
-        return _respond(assets[PAGES[request.url.path]], request)
+    def page(asset: Asset) -> Callable[[Request], Awaitable[Response]]:
+        async def respond(request: Request) -> Response:
+            return _respond(asset, request)
+
+        return respond
 
     async def file(request: Request) -> Response:
         # A look-up, no file system: there is no path to escape from.
@@ -99,8 +103,8 @@ def add_pages(app: FastAPI) -> None:
             raise NotFound(f"there is no file {request.path_params['name'][:80]!a}")
         return _respond(asset, request)
 
-    for path in PAGES:
-        app.add_route(path, page, methods=["GET"], include_in_schema=False)
+    for path, name in PAGES.items():
+        app.add_route(path, page(assets[name]), methods=["GET"], include_in_schema=False)
     app.add_route("/web/{name:path}", file, methods=["GET"], include_in_schema=False)
 
 

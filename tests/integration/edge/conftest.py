@@ -45,7 +45,7 @@ from qzoom.telemetry.logs import EventLog
 
 MODEL = "echo"
 MESSAGE_LIMIT = 32 * 1024 * 1024
-START_TIMEOUT_S = 20
+START_TIMEOUT_S = 120
 
 
 @dataclass

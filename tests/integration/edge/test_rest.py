@@ -336,12 +336,36 @@ def test_serves_own_headers_are_not_obeyed(http, ask):
         ("GET", "/v1/traces?limit=-1", 400),
         ("GET", "/v1/traces?limit=99999999999999999999", 400),
         ("GET", "/%ff%00", 404),
+        ("POST", f"{PATH}/", 404),
+        ("GET", "/v1/models/", 404),
+        ("OPTIONS", "/v1/models", 405),
+        ("PUT", "/", 405),
     ],
 )
 def test_other_paths_get_errors_of_the_same_shape(http, method, path, status):
     response = http.request(method, path)
     assert response.status_code == status
     error_of(response)
+
+
+@pytest.mark.parametrize("host", ["[", "a/b", "a?b", "a#b", "user@x:99999", "\u20ac".encode(), ""])
+@pytest.mark.parametrize(
+    ("path", "status"), [("/", 200), ("/dashboard", 200), ("/nothing", 404), ("/v1/models/", 404)]
+)
+def test_whatever_the_host_header_says_counts_for_nothing(http, host, path, status):
+    response = http.get(path, headers={"host": host})
+    assert response.status_code == status
+    if status == 404:
+        assert error_of(response)["message"] == f"GET {path!r}: the server has no such path"
+
+
+@pytest.mark.parametrize("path", ["/", "/dashboard", "/healthz", "/metrics", "/v1/models"])
+def test_head_is_get_without_the_body(http, path):
+    head, get = http.head(path), http.get(path)
+    assert head.status_code == 200
+    assert head.content == b""
+    for name in ("content-type", "content-length"):
+        assert head.headers[name] == get.headers[name]
 
 
 def test_probes_answer(http):
