@@ -61,8 +61,9 @@ def serve(
         str | None,
         typer.Option(
             envvar="QZOOM_GATEWAY_STORE",
-            help="Where gateways keep keys, settings and quotas: sqlite:///FILE or "
-            "redis://HOST:PORT/0; this user's file if not given.",
+            help="Where gateways keep keys, settings and quotas: sqlite:///FILE, "
+            "redis://HOST:PORT/0 or redis+sentinel://HOST:PORT,.../NAME; this user's file if not "
+            "given.",
         ),
     ] = None,
     remote_images: Annotated[

@@ -15,8 +15,9 @@ Address = Annotated[
     typer.Option(
         "--store",
         envvar="QZOOM_GATEWAY_STORE",
-        help="Address of the store: sqlite:///FILE, redis://HOST:PORT/0; this user's file on this "
-        "machine if not given. The password of Redis is read from QZOOM_STORE_PASSWORD.",
+        help="Address of the store: sqlite:///FILE, redis://HOST:PORT/0, "
+        "redis+sentinel://HOST:PORT,.../NAME; this user's file on this machine if not given. "
+        "Passwords are read from QZOOM_STORE_PASSWORD and QZOOM_STORE_SENTINEL_PASSWORD.",
         show_default=False,
     ),
 ]

@@ -7,19 +7,16 @@ in braces, which keeps them together on one node.
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any, cast
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.asyncio import Redis
 
 from qzoom.errors import NotFound, TooLarge
 from qzoom.store.base import MAX_KEYS, MAX_SETTINGS, Clock, StoreUnavailable
+from qzoom.store.connecting import connect, translated
 from qzoom.store.limits import WINDOW_S, Amounts, Resource
 from qzoom.store.messages import (
     Charge,
@@ -33,16 +30,15 @@ from qzoom.store.messages import (
     Settlement,
     Verdict,
 )
+from qzoom.store.passwords import Passwords
 from qzoom.store.records import read, read_all, write
 
-MAX_CONNECTIONS = 32
 READY_CONNECTIONS = 4
 """Opened before anybody waits for one."""
 
 SCRIPTS = ("admit", "claim", "hold", "keep", "release", "restore", "revoke", "settle", "write")
-CONNECT_TIMEOUT_S = 2.0
-CALL_TIMEOUT_S = 2.0
-"""For whoever has time, such as the command line; a gateway waits far less (`gateway.access`)."""
+REPLICATED_S = 1.0
+"""How long a key or setting may take to reach a replica, where Sentinels watch over several."""
 
 _REFUSED_BY: dict[str, Any] = {
     "": None,
@@ -55,8 +51,8 @@ class RedisStore:
     """A store in Redis.
 
     Args:
-        url: `redis://`, `rediss://` or `unix://`, without a password.
-        password: Of the server; None where it asks for none.
+        url: As `connect` takes it, without a password.
+        passwords: That the servers ask for; None where they ask for none.
         namespace: Begins every name, so that several systems may share a Redis.
         clock: Unix time in seconds; None takes the time of Redis.
 
@@ -69,36 +65,27 @@ class RedisStore:
     def __init__(
         self,
         url: str,
-        password: str | None = None,
+        passwords: Passwords | None = None,
         namespace: str = "qzoom",
         clock: Clock | None = None,
     ) -> None:
         self._prefix = f"{{{namespace}}}:"
         self._clock = clock
-        secret = {} if password is None else {"password": password}
-        pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=MAX_CONNECTIONS,
-            timeout=CALL_TIMEOUT_S,
-            socket_connect_timeout=CONNECT_TIMEOUT_S,
-            socket_timeout=CALL_TIMEOUT_S,
-            # Whoever asks decides what a failure means; a script is never run twice by accident.
-            retry=Retry(NoBackoff(), 0),
-            **secret,
-        )
-        self._redis = Redis.from_pool(pool)
+        self._connected = connect(url, passwords or Passwords())
+        self._redis = self._connected.redis
         self._scripts: dict[str, Callable[..., Awaitable[Any]]] = {}
 
     async def prepare(self) -> None:
         """Open connections and hand the scripts over."""
-        async with _translated():
+        async with translated():
+            await self._connected.forget()
             await asyncio.gather(*(self._redis.ping() for _ in range(READY_CONNECTIONS)))
             for script in SCRIPTS:
                 await self._redis.script_load(_source(script))
 
     async def configuration(self, known_version: str) -> Configuration | None:
         """Return keys and settings; None if they are as in the version that is known."""
-        async with _translated():
+        async with translated():
             version = _text(await self._redis.get(self._name("version")) or b"")
             if version == known_version:
                 return None
@@ -136,7 +123,8 @@ class RedisStore:
         Raises:
             NotFound: If there is none with this id.
         """
-        record = await self._run("revoke", ["keys", "version"], [_version(), key_id, repr(now)])
+        values = [_version(), key_id, repr(now)]
+        record = await self._run_twice("revoke", ["keys", "version"], values)
         if record is None:
             raise NotFound(f"there is no key {key_id[:40]!a}")
         assert isinstance(record, bytes)
@@ -189,7 +177,7 @@ class RedisStore:
         """Hold the places and claims of requests that are still worked on."""
         if not renewals:
             return
-        async with _translated():
+        async with translated():
             now = await self._time()
             pipeline = self._redis.pipeline(transaction=False)
             for renewal in renewals:
@@ -241,21 +229,48 @@ class RedisStore:
 
     async def close(self) -> None:
         """Let go of the connections."""
-        await self._redis.aclose(close_connection_pool=True)
+        await self._connected.close()
 
     async def _write(self, table: str, most: int, field: str, value: str | None) -> None:
         values = [] if value is None else [value]
-        count = await self._run("write", [table, "version"], [_version(), most, field, *values])
+        values = [_version(), str(most), field, *values]
+        count = await self._run_twice("write", [table, "version"], values)
         assert isinstance(count, int)
         if count >= 0:
             raise TooLarge(f"there are {count} {table}, at most {most}")
 
-    async def _run(self, script: str, names: Sequence[str], values: Sequence[object]) -> object:
+    async def _run(
+        self,
+        script: str,
+        names: Sequence[str],
+        values: Sequence[object],
+        client: Redis | None = None,
+    ) -> object:
         """Run a script; what it gives back is its own affair."""
         if script not in self._scripts:
             self._scripts[script] = self._redis.register_script(_source(script))
-        async with _translated():
-            return await self._scripts[script](keys=[*map(self._name, names)], args=values)
+        async with translated():
+            return await self._scripts[script](
+                keys=[*map(self._name, names)], args=values, client=client
+            )
+
+    async def _run_twice(
+        self, script: str, names: Sequence[str], values: Sequence[object]
+    ) -> object:
+        """Run a script whose effect outlives a failover: a replica must have it, too.
+
+        A key that was revoked and comes back is worse than a command that has to be repeated.
+        """
+        if self._connected.sentinel is None:
+            return await self._run(script, names, values)
+        async with translated(), self._redis.client() as one:
+            reply = await self._run(script, names, values, one)
+            copies = await one.wait(1, int(REPLICATED_S * 1000))
+        if not copies:
+            raise StoreUnavailable(
+                f"Redis has it, but no replica within {REPLICATED_S:g} s; it may be lost, repeat"
+            )
+        return reply
 
     def _claim_values(self, claim: Claim) -> list[object]:
         return [self._now(), claim.fingerprint, claim.owner, claim.lease_s]
@@ -271,17 +286,6 @@ class RedisStore:
             return self._clock()
         seconds, microseconds = await self._redis.time()
         return float(seconds) + microseconds / 1e6
-
-
-@asynccontextmanager
-async def _translated() -> AsyncGenerator[None, None]:
-    try:
-        yield
-    except (RedisError, OSError) as error:
-        # The text may name addresses; the class says what is wrong, that of the cause where the
-        # client wraps it.
-        known = error.__cause__ if isinstance(error.__cause__, RedisError) else error
-        raise StoreUnavailable(f"Redis: {type(known).__name__}") from error
 
 
 def _claim_name(claim: Claim) -> str:

@@ -200,6 +200,8 @@ def test_needed_secrets_are_found_with_their_keys(rendered):
         ("ray.upgrade.incremental.stepSizePercent=50", "maxSurgePercent"),
         ("ingress.enabled=true", "never served without TLS"),
         ("edge.terminationGracePeriodSeconds=60", "requests are cut"),
+        ("redis.sentinel.set=main", "host:port of the Sentinels"),
+        ("redis.sentinel.set=a/b", "set"),
     ],
 )
 def test_wrong_values_are_refused_by_name(rendered, setting: str, message: str):
@@ -269,6 +271,26 @@ def test_every_ray_pod_reaches_the_store_with_the_password_from_the_secret(rende
     )
     [source] = policies["qzoom-redis"]["ingress"][0]["from"]
     assert source["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "ray"
+
+
+def test_ray_and_the_gateways_follow_the_same_sentinels(rendered):
+    settings = ("redis.externalAddress=sentinels.databases.svc:26379", "redis.sentinel.set=main")
+    manifests = rendered("gpu", settings=settings)
+
+    assert check(manifests) == []
+    for variables in _variables(manifests):
+        address = variables["QZOOM_GATEWAY_STORE"]["value"]
+        assert address == "redis+sentinel://sentinels.databases.svc:26379/main"
+        check_address(address)
+        secret = variables["QZOOM_STORE_SENTINEL_PASSWORD"]["valueFrom"]["secretKeyRef"]
+        assert secret == {"name": "qzoom-redis", "key": "password"}
+    cluster = ray_service(manifests)["spec"]["rayClusterConfig"]
+    ray = cluster["gcsFaultToleranceOptions"]["redisAddress"]
+    assert ray == "sentinels.databases.svc:26379"
+    policies = {name_of(p): p["spec"] for p in find(manifests, "NetworkPolicy")}
+    ports = [[p["port"] for p in rule["ports"]] for rule in policies["qzoom-ray"]["egress"]
+             if "ports" in rule]  # fmt: skip
+    assert [26379, 6379] in ports
 
 
 def test_without_redis_each_pod_has_a_store_of_its_own(rendered):

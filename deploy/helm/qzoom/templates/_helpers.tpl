@@ -69,6 +69,12 @@ capabilities: {drop: [ALL]}
 {{- default (printf "%s-redis:6379" (include "qzoom.fullname" .)) .Values.redis.externalAddress -}}
 {{- end -}}
 
+{{/* What the gateways share; Ray finds the primary behind a Sentinel by itself. */}}
+{{- define "qzoom.storeAddress" -}}
+{{- $address := include "qzoom.redisAddress" . -}}
+{{- with .Values.redis.sentinel.set }}{{ printf "redis+sentinel://%s/%s" $address . }}{{ else }}{{ printf "redis://%s/0" $address }}{{ end -}}
+{{- end -}}
+
 {{- define "qzoom.modelClaim" -}}
 {{- default (printf "%s-models" (include "qzoom.fullname" .)) .Values.modelCache.existingClaim -}}
 {{- end -}}

@@ -11,11 +11,13 @@
 - {name: PYTHONDONTWRITEBYTECODE, value: "1"}
 {{- if .Values.redis.enabled }}
 # What gateways share (docs/operations.md); also for `qzoom keys` and `qzoom settings` in a pod.
-- {name: QZOOM_GATEWAY_STORE, value: "redis://{{ include "qzoom.redisAddress" . }}/0"}
+- {name: QZOOM_GATEWAY_STORE, value: {{ include "qzoom.storeAddress" . | quote }}}
 - {name: QZOOM_GATEWAY_STORE_NAMESPACE, value: {{ include "qzoom.fullname" . | quote }}}
-- name: QZOOM_STORE_PASSWORD
+{{- range $name := ternary (list "QZOOM_STORE_PASSWORD" "QZOOM_STORE_SENTINEL_PASSWORD") (list "QZOOM_STORE_PASSWORD") (not (empty .Values.redis.sentinel.set)) }}
+- name: {{ $name }}
   valueFrom:
-    secretKeyRef: {name: {{ .Values.redis.existingSecret }}, key: password}
+    secretKeyRef: {name: {{ $.Values.redis.existingSecret }}, key: password}
+{{- end }}
 {{- end }}
 {{- if .Values.collector.enabled }}
 - {name: OTEL_EXPORTER_OTLP_ENDPOINT, value: "http://{{ include "qzoom.fullname" . }}-collector:4318"}
