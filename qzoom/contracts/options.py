@@ -13,7 +13,8 @@ class Options:
     Attributes:
         route: `auto` lets the gate decide, `direct` never zooms, `zoom` always proposes an RoI.
         tau_gate: Zoom when p(refine) is at least this, in [0, 1].
-        tau_roi: Cells whose smoothed score is above this belong to the RoI, in (0, 1).
+        tau_roi: Cells whose smoothed score is above this (a part of the largest one for models
+            that say so) belong to the RoI, in (0, 1).
         max_visual_tokens: Budget of the coarse picture, in visual tokens.
         max_roi_tokens: Budget of the RoI crop, in visual tokens.
         deadline_ms: Longest time from the first byte to the last token, in milliseconds.

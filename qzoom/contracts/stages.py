@@ -258,7 +258,7 @@ class Proposed:
 
     Attributes:
         proposal: Where to look; None if no cell passed the threshold, which means direct.
-        tau_roi: The threshold that was used.
+        tau_roi: The threshold that the map was cut at.
         heatmap: Smoothed map [H, W] in [0, 1], float32, of the picture that was chosen (or of
             the picture with the highest score), where it was asked for.
         heatmap_image: Index of that picture in the request.

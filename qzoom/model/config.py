@@ -16,6 +16,7 @@ Family = Literal["qwen2_5_vl", "qwen3_vl", "llava"]
 Preset = Literal["paper", "released"]
 
 SinkMask = Literal["none", "corner", "first_token"]
+RoiThreshold = Literal["absolute", "relative"]
 RegionRule = Literal["bounding_box", "components"]
 RoiPositions = Literal["eq15", "interpolated", "sequential"]
 TemporalShift = Literal["min", "max_plus_2"]
@@ -35,6 +36,8 @@ class QZoomConfig:
         has_rpn: Without an RPN, every request takes the direct route.
         tau_gate: Zoom when p(refine) is at least this, in [0, 1].
         tau_roi: Cells whose smoothed score is above this belong to the RoI, in (0, 1).
+        roi_threshold: Whether tau_roi is a score (Eq. 6), or a part of the map's largest one, as
+            tau_fg is when labels are made (Eq. 12).
         rpn_rope: Rotate the RPN's queries and keys before they are scored (Eq. 5 has no RoPE).
         rpn_scale: Divide each head's score by sqrt(head size) (Eq. 5 does not).
         rpn_multi_head: Average the scores of the heads; else one product over the hidden size,
@@ -71,6 +74,7 @@ class QZoomConfig:
     has_rpn: bool = True
     tau_gate: float = 0.5
     tau_roi: float = 0.5
+    roi_threshold: RoiThreshold = "absolute"
     rpn_rope: bool = True
     rpn_scale: bool = True
     rpn_multi_head: bool = True

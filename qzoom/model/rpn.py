@@ -97,7 +97,7 @@ class RpnOutput:
 
     Attributes:
         proposal: Where to look; None if no cell passed the threshold.
-        tau_roi: The threshold that was used.
+        tau_roi: The threshold that the smoothed map was cut at.
         heatmap: Smoothed map of the chosen picture, or of the one with the highest score; None
             for a prompt without pictures.
         heatmap_image: Index of that picture in the request, 0 without pictures.
@@ -265,12 +265,20 @@ class RegionProposer(nn.Module):
         tau = self.config.tau_roi if tau_roi is None else tau_roi
         by_peak = sorted(maps, key=lambda m: -float(m.smoothed.max()))
         for roi_map in by_peak:
-            proposal = self.finder.find(roi_map.span, roi_map.smoothed, tau)
+            level = self._level(roi_map, tau)
+            proposal = self.finder.find(roi_map.span, roi_map.smoothed, level)
             if proposal is not None:
-                return RpnOutput(proposal, tau, roi_map.smoothed, roi_map.span.image, maps)
+                return RpnOutput(proposal, level, roi_map.smoothed, roi_map.span.image, maps)
         if not by_peak:
             return RpnOutput(None, tau, None, 0, maps)
-        return RpnOutput(None, tau, by_peak[0].smoothed, by_peak[0].span.image, maps)
+        first = by_peak[0]
+        return RpnOutput(None, self._level(first, tau), first.smoothed, first.span.image, maps)
+
+    def _level(self, roi_map: RoiMap, tau: float) -> float:
+        """What the smoothed map is cut at."""
+        if self.config.roi_threshold == "absolute":
+            return tau
+        return tau * float(roi_map.smoothed.max())
 
 
 def cell_scores(config: QZoomConfig, q_HQE: Tensor, k_KVE: Tensor) -> Tensor:

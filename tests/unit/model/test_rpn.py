@@ -122,6 +122,22 @@ def test_no_cell_above_the_threshold_means_no_proposal():
     assert rpn.run([RpnInput(state, tau_roi=p - 1e-4)])[0].proposal is not None
 
 
+def test_a_relative_threshold_follows_the_map_s_peak():
+    """A faint map gives the same box as a clear one, and says where it was cut."""
+    cells = [[-1.0, -1, -1, -1]] * 5 + [[-1.0, 0, 0, 0]]
+    state = state_of(cells, (1, 6))
+    faint = proposer(rpn_rope=False, roi_threshold="relative", tau_roi=0.95)
+    [output] = faint.run([RpnInput(state)])
+    peak = float(output.maps[0].smoothed.max())
+    assert peak < 0.5
+    assert output.proposal.box_cells == (5, 0, 6, 1)
+    assert output.tau_roi == pytest.approx(0.95 * peak)
+    assert output.proposal.score == pytest.approx(peak)
+    [wide] = faint.run([RpnInput(state, tau_roi=0.85)])
+    assert wide.proposal.box_cells == (4, 0, 6, 1)
+    assert proposer(rpn_rope=False).run([RpnInput(state, tau_roi=0.85)])[0].proposal is None
+
+
 def test_cells_that_the_first_token_attends_to_are_dropped():
     # Head 0 of the first token, (0, 2), against the cell's heads: strong is (0, 2 | 0, 0), 4.
     strong, weak = [0.0, 2.0, 0.0, 0.0], [0.0, 0.0, 0.0, 2.0]
