@@ -42,7 +42,7 @@ def ask(
         float | None, typer.Option(min=0.0, max=1.0, help="Zoom from this p(refine) on.")
     ] = None,
     max_visual_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Budget of the coarse picture.")
+        int | None, typer.Option(min=4, help="Visual tokens that the coarse picture may cost.")
     ] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of the answer.")] = 64,
     save: Annotated[

@@ -110,6 +110,10 @@ class Pipeline:
             proposed = self._propose(questions, prefills)
         with clock.stage("encoder.roi"):
             rois = self._encode_rois(questions, prefills, proposed, visuals)
+        if not any(proposed):
+            clock.forget("rpn.propose")
+        if not any(rois):
+            clock.forget("encoder.roi")
         return self._decode(questions, prefills, proposed, rois, clock)
 
     def _encode_coarse(self, questions: Sequence[Question]) -> list[list[VisualTokens]]:
@@ -250,6 +254,10 @@ class _Clock:
         start = time.perf_counter()
         yield
         self.stage_s[name] = time.perf_counter() - start
+
+    def forget(self, name: str) -> None:
+        """Leave out a stage that had nothing to do."""
+        del self.stage_s[name]
 
 
 def _grids(prefill: PrefillOutput) -> list[tuple[int, int]]:

@@ -46,7 +46,8 @@ class Answer:
         num_prompt_tokens: Length of the sequence before the answer, visual tokens included.
         num_coarse_tokens: Visual tokens of the coarse pictures.
         num_roi_tokens: Visual tokens of the RoI.
-        stage_s: Seconds per stage of the batch that the request was part of.
+        stage_s: Seconds per stage of the batch that the request was part of; stages that it had no
+            need of are absent.
     """
 
     text: str

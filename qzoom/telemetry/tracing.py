@@ -132,11 +132,6 @@ class Tracer:
         if self._provider is not None:
             self._tracer = self._provider.get_tracer("qzoom", VERSION)
 
-    @property
-    def is_exporting(self) -> bool:
-        """Whether spans go to a collector."""
-        return self._tracer is not None
-
     @contextmanager
     def span(
         self,

@@ -88,6 +88,22 @@ def test_the_order_of_a_batch_does_not_matter(pipeline, questions):
     assert [a.ids for a in forwards] == [a.ids for a in backwards]
 
 
+@pytest.mark.parametrize(
+    ("options", "stages"),
+    [
+        (Options(route="direct"), set()),
+        (Options(route="zoom", tau_roi=0.999999), {"rpn.propose"}),
+        (Options(route="zoom", tau_roi=1e-6), {"rpn.propose", "encoder.roi"}),
+    ],
+    ids=["direct", "no region", "zoom"],
+)
+def test_an_answer_names_the_stages_that_worked_for_it(pipeline, picture, options, stages):
+    answer = pipeline.answer(single_question("What?"), [picture(120, 90)], options)
+    always = {"encoder.coarse", "gate.prefill", "llm.resume", "llm.decode"}
+    assert answer.stage_s.keys() == always | stages
+    assert answer.route == ("zoom" if "encoder.roi" in stages else "direct")
+
+
 def test_requests_join_and_leave_a_running_batch(pipeline, picture):
     """The first request decodes alone, then with a second, then alone again."""
     decoder, states = pipeline.decoder, []
