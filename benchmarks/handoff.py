@@ -1,7 +1,8 @@
 """What does handing state from gate to llm cost, above a hop that carries nothing?
 
-State in the paper's size, from 1 to 27 MB, packed, put into the object store, read and copied into
-the llm's cache, against a plain copy of as many bytes.
+State in the paper's size, from 1 to 27 MB, put into the object store, read and copied into the
+llm's cache, against a plain copy of as many bytes. The gate writes it where it travels from, so
+that nothing is packed.
 """
 
 from collections.abc import Mapping, Sequence

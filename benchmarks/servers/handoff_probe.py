@@ -1,8 +1,8 @@
 """Measures the way of the prefill state from one replica to another, through the object store.
 
-As in the real system: the producer packs tensors into one buffer and yields it behind a small
-reply, the caller passes the reference on unopened, the consumer views the buffer and copies it into
-its own cache.
+As in the real system: the producer has written its tensors into one buffer and yields it behind a
+small reply, the caller passes the reference on unopened, the consumer views the buffer and copies
+it into its own cache.
 """
 
 import asyncio
@@ -20,7 +20,8 @@ from benchmarks.servers.child import arguments, live, own_output
 from benchmarks.servers.own_ray import own_serve
 from gateway.remote import Patience, streamed
 from qzoom.contracts.tensors import Buffer, BundleHeader
-from qzoom.model.handoff import pack, unpack
+from qzoom.model.handoff import allocate, pack_part, unpack
+from qzoom.model.state import StatePart
 from qzoom.serving.references import read_buffers
 
 DEADLINE_S = 60.0
@@ -31,9 +32,15 @@ BYTES_PER_TOKEN = 2 * (2 * LAYERS * KV_HEADS * HEAD_SIZE + HIDDEN)
 """In bfloat16."""
 
 
-def state_of(tokens: int) -> dict[str, torch.Tensor]:
-    """Make the state of some tokens, with the strides that a prefill gives it."""
-    # The prefix is a part of the prompt, so its keys and values are no contiguous memory.
+def state_of(tokens: int) -> StatePart:
+    """Make the state of some tokens, where a prefill leaves it."""
+    shapes = {"kv": (LAYERS, 2, KV_HEADS, tokens, HEAD_SIZE), "hidden": (tokens, HIDDEN)}
+    header, buffer, views = allocate(shapes, torch.bfloat16)
+    return StatePart(views["kv"].fill_(1.0), views["hidden"].fill_(1.0), (header, buffer))
+
+
+def room_for(tokens: int) -> dict[str, torch.Tensor]:
+    """Make the consumer's memory: a slot of its cache is longer than what comes."""
     kv = torch.zeros(LAYERS, 2, KV_HEADS, tokens + 24, HEAD_SIZE, dtype=torch.bfloat16)
     return {
         "kv": kv[..., :tokens, :].fill_(1.0),
@@ -46,7 +53,7 @@ class Producer:
     """Yields the state of as many tokens as are asked for."""
 
     def __init__(self) -> None:
-        self._states: dict[int, dict[str, torch.Tensor]] = {}
+        self._states: dict[int, StatePart] = {}
 
     async def answer(
         self, tokens: int, references: Sequence[Any]
@@ -56,7 +63,7 @@ class Producer:
         if tokens not in self._states:
             self._states[tokens] = state_of(tokens)
         began = time.perf_counter()
-        header, buffer = pack(self._states[tokens])
+        header, buffer = pack_part(self._states[tokens])
         yield header, time.perf_counter() - began
         yield buffer
 
@@ -77,7 +84,7 @@ class Consumer:
         tensors = unpack(header, buffer)
         tokens = len(tensors["hidden"])
         if tokens not in self._own:
-            self._own[tokens] = state_of(tokens)
+            self._own[tokens] = room_for(tokens)
         for name, tensor in tensors.items():
             self._own[tokens][name].copy_(tensor)
         yield time.perf_counter() - began

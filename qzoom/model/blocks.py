@@ -92,14 +92,19 @@ def branches(item: PrefillInput) -> list[Tensor]:
     ]
 
 
+def bounds_of(item: PrefillInput, start: int) -> list[int]:
+    """Where the blocks behind `start` and the suffix begin in the prompt, and the prompt's end."""
+    ends = [end for end in item.prompt.block_ends if end > start]
+    return [start, *ends, len(item.prompt.ids)]
+
+
 def per_request(
     inputs: Sequence[PrefillInput], starts: Sequence[int], store: PackedKV, hidden_TD: Tensor
 ) -> Iterator[tuple[list[StatePart], StatePart]]:
     """Cut what a pass computed into each request's new blocks and its suffix; views."""
     offset = 0
     for item, start in zip(inputs, starts, strict=True):
-        ends = [end for end in item.prompt.block_ends if end > start]
-        bounds = [start, *ends, len(item.prompt.ids)]
+        bounds = bounds_of(item, start)
         parts = [
             StatePart(store.kv[..., low:high, :], hidden_TD[low:high])
             for low, high in pairwise(bound - start + offset for bound in bounds)

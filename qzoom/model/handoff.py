@@ -17,25 +17,33 @@ _DTYPES = {
 }
 
 
+def allocate(
+    shapes: Mapping[str, Sequence[int]], dtype: torch.dtype
+) -> tuple[BundleHeader, Buffer, dict[str, Tensor]]:
+    """Lay tensors of one element type out in a new buffer, so that they can be written in place.
+
+    Args:
+        shapes: By the tensors' names, in the order of the buffer.
+        dtype: Of all of them.
+
+    Returns:
+        The header, the buffer, and views of it by name; what they hold is undefined.
+
+    Raises:
+        ValueError: If the type is not float32, bfloat16 or float16.
+    """
+    return _lay_out({name: (dtype, tuple(shape)) for name, shape in shapes.items()})
+
+
 def pack(tensors: Mapping[str, Tensor]) -> tuple[BundleHeader, Buffer]:
     """Copy tensors, of any strides and device, into one buffer.
 
     Raises:
         ValueError: If a tensor is not float32, bfloat16 or float16.
     """
-    specs, offset = [], 0
-    for name, tensor in tensors.items():
-        dtype = str(tensor.dtype).removeprefix("torch.")
-        if dtype not in _DTYPES:
-            raise ValueError(f"{name} is {dtype}, must be one of {', '.join(_DTYPES)}")
-        offset = -(-offset // ALIGNMENT) * ALIGNMENT
-        specs.append(TensorSpec(name, dtype, tuple(tensor.shape), offset))
-        offset += tensor.numel() * tensor.element_size()
-    header = BundleHeader(tuple(specs), offset)
-    buffer = np.empty(offset, np.uint8)
-    flat = torch.from_numpy(buffer)
-    for spec in specs:
-        _view(flat, spec).copy_(tensors[spec.name])
+    header, buffer, views = _lay_out({n: (t.dtype, tuple(t.shape)) for n, t in tensors.items()})
+    for name, view in views.items():
+        view.copy_(tensors[name])
     return header, buffer
 
 
@@ -54,7 +62,9 @@ def unpack(header: BundleHeader, buffer: Buffer) -> dict[str, Tensor]:
 
 
 def pack_part(part: StatePart) -> tuple[BundleHeader, Buffer]:
-    """Bundle a block or the suffix of a prefill state."""
+    """Bundle a block or the suffix of a prefill state; what was born in a bundle is not copied."""
+    if part.bundle is not None:
+        return part.bundle
     return pack({"kv": part.kv, "hidden": part.hidden})
 
 
@@ -116,6 +126,22 @@ class _Shared:
         interface = dict(buffer.__array_interface__)
         interface["data"] = (interface["data"][0], False)
         self.__array_interface__ = interface
+
+
+def _lay_out(
+    kinds: Mapping[str, tuple[torch.dtype, tuple[int, ...]]],
+) -> tuple[BundleHeader, Buffer, dict[str, Tensor]]:
+    specs, offset = [], 0
+    for name, (dtype, shape) in kinds.items():
+        dtype_name = str(dtype).removeprefix("torch.")
+        if dtype_name not in _DTYPES:
+            raise ValueError(f"{name} is {dtype_name}, must be one of {', '.join(_DTYPES)}")
+        offset = -(-offset // ALIGNMENT) * ALIGNMENT
+        specs.append(TensorSpec(name, dtype_name, shape, offset))
+        offset += int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    buffer = np.empty(offset, np.uint8)
+    flat = torch.from_numpy(buffer)
+    return BundleHeader(tuple(specs), offset), buffer, {s.name: _view(flat, s) for s in specs}
 
 
 def _view(flat: Tensor, spec: TensorSpec) -> Tensor:

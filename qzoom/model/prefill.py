@@ -9,18 +9,20 @@ from torch import Tensor, nn
 
 from qzoom.contracts.conversation import Conversation
 from qzoom.contracts.stages import Prompt
-from qzoom.model.attention import PackedAttention
+from qzoom.model.attention import KVStore, PackedAttention
 from qzoom.model.backbones import TextBackbone, text_backbone
 from qzoom.model.blocks import (
     GateBlock,
     PrefillInput,
     PrefillOutput,
+    bounds_of,
     branches,
     output,
     per_request,
     segment,
     state_of,
 )
+from qzoom.model.bundled import BundledKV
 from qzoom.model.cache import PackedKV
 from qzoom.model.config import QZoomConfig
 from qzoom.model.embedding import EMBEDDINGS, InputEmbedding
@@ -150,16 +152,21 @@ class PrefillGate(nn.Module):
         starts = [item.num_past for item in inputs]
         pasts = [[block.state.kv for block in item.past] for item in inputs]
         hidden_TD, deepstack = self.embedding([segment(item) for item in inputs])
-        rope, attention, store = self._pass(inputs, starts, pasts, self.lower.indices, hidden_TD)
+        store: BundledKV | PackedKV
+        if self._device.type == "cpu":
+            store = self._bundled(inputs, starts, pasts, hidden_TD)
+        else:
+            store = self._packed(self.lower.indices, inputs, starts, pasts, hidden_TD)
+        rope, attention = self._pass(inputs, starts, store, hidden_TD)
         hidden_TD = self.lower(
             hidden_TD, rope, attention, deepstack=deepstack, counter=self.counter
         )
-        states = [
-            state_of(item, *parts)
-            for item, parts in zip(
-                inputs, per_request(inputs, starts, store, hidden_TD), strict=True
-            )
-        ]
+        new = (
+            store.finish(hidden_TD)
+            if isinstance(store, BundledKV)
+            else per_request(inputs, starts, store, hidden_TD)
+        )
+        states = [state_of(item, *parts) for item, parts in zip(inputs, new, strict=True)]
         scored = iter(
             self._score([(i, s) for i, s in zip(inputs, states, strict=True) if i.want_gate])
         )
@@ -173,22 +180,49 @@ class PrefillGate(nn.Module):
         self,
         inputs: Sequence[PrefillInput],
         starts: Sequence[int],
-        pasts: Sequence[Sequence[Tensor]],
-        layers: Sequence[int],
+        store: KVStore,
         hidden_TD: Tensor,
-    ) -> tuple[Rope, PackedAttention, PackedKV]:
+    ) -> tuple[Rope, PackedAttention]:
         """Prepare a pass of some layers over the tokens behind each request's past."""
-        prompts = [item.prompt for item in inputs]
-        lengths = [len(p.ids) - start for p, start in zip(prompts, starts, strict=True)]
-        assert all(length > 0 for length in lengths), "nothing is left behind the given blocks"
-        places = [p.positions[:, start:] for p, start in zip(prompts, starts, strict=True)]
-        dtype, device = hidden_TD.dtype, self._device
+        lengths = _lengths(inputs, starts)
+        places = [i.prompt.positions[:, start:] for i, start in zip(inputs, starts, strict=True)]
         rope = self._backbone.rope(
-            self.rotary, np.concatenate(places, axis=1), dtype=dtype, device=device
+            self.rotary,
+            np.concatenate(places, axis=1),
+            dtype=hidden_TD.dtype,
+            device=self._device,
         )
+        return rope, PackedAttention(lengths, pasts=starts, store=store, device=self._device)
+
+    def _packed(
+        self,
+        layers: Sequence[int],
+        inputs: Sequence[PrefillInput],
+        starts: Sequence[int],
+        pasts: Sequence[Sequence[Tensor]],
+        hidden_TD: Tensor,
+    ) -> PackedKV:
         shape_KE = (self._backbone.num_kv_heads, self._backbone.head_size)
-        store = PackedKV(layers, shape_KE, lengths, pasts, dtype=dtype, device=device)
-        return rope, PackedAttention(lengths, pasts=starts, store=store, device=device), store
+        lengths = _lengths(inputs, starts)
+        dtype, device = hidden_TD.dtype, self._device
+        return PackedKV(layers, shape_KE, lengths, pasts, dtype=dtype, device=device)
+
+    def _bundled(
+        self,
+        inputs: Sequence[PrefillInput],
+        starts: Sequence[int],
+        pasts: Sequence[Sequence[Tensor]],
+        hidden_TD: Tensor,
+    ) -> BundledKV:
+        """Let the state be written where it travels from."""
+        return BundledKV(
+            self.config.split_layer,
+            (self._backbone.num_kv_heads, self._backbone.head_size),
+            self._backbone.hidden_size,
+            [bounds_of(item, start) for item, start in zip(inputs, starts, strict=True)],
+            pasts,
+            dtype=hidden_TD.dtype,
+        )
 
     def _score(
         self, asked: Sequence[tuple[PrefillInput, PrefillState]]
@@ -213,7 +247,8 @@ class PrefillGate(nn.Module):
                 for (_, state), start in zip(asked, starts, strict=True)
             ]
         ).to(self._device)
-        rope, attention, store = self._pass(inputs, starts, pasts, self.gate.indices, hidden_TD)
+        store = self._packed(self.gate.indices, inputs, starts, pasts, hidden_TD)
+        rope, attention = self._pass(inputs, starts, store, hidden_TD)
         last_RD = self.gate.last_rows(
             hidden_TD, rope, attention, trim=self._trim, counter=self.counter
         )
@@ -223,3 +258,10 @@ class PrefillGate(nn.Module):
             (score, (*past, *(part.kv for part in blocks)))
             for score, past, (blocks, _) in zip(scores, pasts, parts, strict=True)
         ]
+
+
+def _lengths(inputs: Sequence[PrefillInput], starts: Sequence[int]) -> list[int]:
+    """Tokens of each request that a pass computes."""
+    lengths = [len(i.prompt.ids) - start for i, start in zip(inputs, starts, strict=True)]
+    assert all(length > 0 for length in lengths), "nothing is left behind the given blocks"
+    return lengths

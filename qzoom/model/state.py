@@ -4,12 +4,13 @@
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from qzoom.contracts.stages import Prompt
+from qzoom.contracts.tensors import Buffer, BundleHeader
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +38,13 @@ class StatePart:
     Attributes:
         kv: Keys and values of layers 1..B, [B, 2, K, T, E].
         hidden: Output of layer B, [T, D].
+        bundle: The buffer that both lie in, with its header, where they were written into one from
+            the start; None where they must be packed before they can travel.
     """
 
     kv: Tensor
     hidden: Tensor
+    bundle: tuple[BundleHeader, Buffer] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
