@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.requests import check_request_id
 from gateway.rest.attempt import Attempt
+from gateway.rest.connection import use_bounded_connections
 from gateway.rest.door import CLOSED_MS, REFUSED, Door
 from gateway.rest.errors import error_response
 from gateway.rest.request_id import REQUEST_ID
@@ -46,7 +47,8 @@ _HIDDEN = (
 
 
 def proxy_middleware() -> list[Middleware]:
-    """Give the middleware of Serve's HTTP proxy; called by Serve."""
+    """Give the middleware of Serve's HTTP proxy; called by Serve, before its server starts."""
+    use_bounded_connections()
     limits = Limits()
     return [
         Middleware(ProxyGuard, max_body_bytes=limits.max_body_bytes, max_body_s=limits.max_body_s)
@@ -92,9 +94,9 @@ class ProxyGuard:
         try:
             for named in Headers(scope=scope).getlist(REQUEST_ID):
                 check_request_id(named)
-        except InvalidRequest as error:
+        except InvalidRequest as unfit:
             unnamed = [item for item in headers if item[0] != REQUEST_ID.encode()]
-            await _refuse(error, {**scope, "headers": unnamed}, receive, send)
+            await _refuse(unfit, {**scope, "headers": unnamed}, receive, send)
             return
         if scope["path"].startswith(SERVES_OWN_PATHS):
             await self._app(scope, receive, send)
