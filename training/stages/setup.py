@@ -16,13 +16,16 @@ from training.stages.recipe import StageRecipe
 
 _TUNED = {"tau_gate", "tau_roi"}
 """May differ: calibration changes them."""
+_OF_THE_RPN = {"roi_threshold"}
+"""Say nothing about a model that has no RPN yet."""
 
 
 def open_for_stage(model: Path, recipe: StageRecipe) -> Checkpoint:
     """Open a checkpoint as a recipe wants it.
 
     A plain base model follows the recipe's variant of the method; a folder that states its own
-    must state the same.
+    must state the same. What a folder with a gate or an RPN does not state keeps its default: its
+    branches were made and calibrated with that.
 
     Raises:
         InvalidRequest: If they do not fit, naming the field and the two values.
@@ -42,13 +45,17 @@ def open_for_stage(model: Path, recipe: StageRecipe) -> Checkpoint:
             )
     own = checkpoint.qzoom
     stated: dict[str, Any] = read_json(model / "config.json").get("qzoom") or {}
+    if not own.has_rpn:
+        stated = {name: value for name, value in stated.items() if name not in _OF_THE_RPN}
     for name, value in recipe.method.items():
         if name in stated and name not in _TUNED and stated[name] != value:
             raise InvalidRequest(
                 f"qzoom.{name} is {stated[name]!r} in {model}, but {value!r} in the recipe "
                 f"{recipe.name}"
             )
-    method: dict[str, Any] = {k: v for k, v in recipe.method.items() if k not in stated}
+    is_finished = bool(stated) and (own.has_gate or own.has_rpn)
+    absent = () if is_finished else recipe.method.keys() - stated.keys()
+    method: dict[str, Any] = {name: recipe.method[name] for name in absent}
     try:
         qzoom = QZoomConfig.from_dict(own.to_dict() | method)
     except (ValueError, TypeError) as error:

@@ -1,6 +1,9 @@
+import json
+
 import pytest
 
 from qzoom.errors import InvalidRequest, NotFound
+from qzoom.model.random_checkpoint import write_random_checkpoint
 from training.stages.recipe import load_stage_recipe, stage_recipes
 from training.stages.setup import base_revision, open_for_stage
 
@@ -61,3 +64,17 @@ def test_a_mismatch_names_the_field_and_both_values(checkpoints, change, message
 def test_another_family_is_refused(checkpoints):
     with pytest.raises(InvalidRequest, match=r"family is 'qwen3_vl' .* but 'qwen2_5_vl'"):
         open_for_stage(checkpoints["qwen3_vl"], tiny())
+
+
+def test_what_is_the_rpn_s_is_the_recipe_s_until_there_is_one(checkpoints, tmp_path):
+    """A finished model keeps what its branches were made with, stated or not."""
+    relative = tiny("method.roi_threshold=relative")
+    assert open_for_stage(checkpoints["qwen2_5_vl"], relative).qzoom.roi_threshold == "relative"
+    method = {k: v for k, v in relative.method.items() if k != "split_layer"}
+    write_random_checkpoint(tmp_path, "qwen2_5_vl", **{**method, "roi_threshold": "absolute"})
+    with pytest.raises(InvalidRequest, match=r"roi_threshold is 'absolute' .* but 'relative'"):
+        open_for_stage(tmp_path, relative)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["qzoom"]["roi_threshold"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert open_for_stage(tmp_path, relative).qzoom.roi_threshold == "absolute"
