@@ -19,6 +19,7 @@ from gateway.fetch.fetcher import ImageFetcher
 from gateway.flow import Flow
 from gateway.images.decoder import ImageDecoder
 from gateway.ledger import Ledger
+from gateway.live import with_live
 from gateway.memory import PictureMemory
 from gateway.rpc.health import HealthMethods
 from gateway.rpc.methods import QZoomMethods
@@ -50,6 +51,7 @@ class GatewayDeployment(QZoomMethods, HealthMethods):
         rpn: DeploymentHandle[Any],
         llm: DeploymentHandle[Any],
     ) -> None:
+        self._settings = settings
         handles = Handles(encoder, gate, rpn, llm)
         self._telemetry = GatewayTelemetry(settings.max_traces)
         limits = settings.request_limits()
@@ -95,6 +97,17 @@ class GatewayDeployment(QZoomMethods, HealthMethods):
             stats=self._stats,
         )
         return create_app(self.edge, probes, behind_serve=True)
+
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Obey settings that change in place; called by Serve after the constructor, and later.
+
+        Raises:
+            ValueError: If they cannot be obeyed; what was obeyed before stays.
+        """
+        settings = with_live(self._settings, user_config)
+        self._access.reconfigure(settings.access_settings().initial)
+        self._desk.configure(settings.admission_bounds())
+        self.edge.limits = settings.request_limits()
 
     async def ready(self) -> dict[str, Any]:
         """Describe the model, the services and the store.

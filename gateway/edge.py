@@ -41,7 +41,7 @@ class Answer:
     finished: Finished
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Edge:
     """Reads requests, runs them through the flow, and explains failures.
 
@@ -49,7 +49,7 @@ class Edge:
         flow: Answers requests.
         models: Names of the models that are served.
         log: Where defects of ours are written.
-        limits: What one request may ask for.
+        limits: What one request may ask for; may change between two requests.
         identify: Finds out who asks.
         refused_early: Told how many requests a proxy refused in the name of this gateway.
         local_clients_only: Whether gRPC clients of other machines are refused; HTTP listens on

@@ -3,8 +3,9 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from deploy.k8s.checks.ray import serve_config
 from deploy.k8s.cluster import Cluster, ClusterError
 from deploy.k8s.history import read_history, record
 from deploy.k8s.manifest import Manifest, find, kind_of, label_of, name_of, ray_service
@@ -15,8 +16,12 @@ POLL_S = 2.0
 _KEPT = ("PersistentVolumeClaim",)
 """Never deleted by an apply: they hold what took long to get."""
 
-Change = Literal["install", "nothing", "in place", "new cluster"]
+Change = Literal["install", "nothing", "in place", "new replicas", "new cluster"]
 """What an apply does to the running service."""
+
+_IN_PLACE = ("user_config", "autoscaling_config", "max_ongoing_requests",
+             "graceful_shutdown_timeout_s")  # fmt: skip
+"""What Serve changes about a deployment without starting its replicas again."""
 
 
 class NotReadyError(ClusterError):
@@ -41,16 +46,19 @@ class Applied:
 def classify(live: Manifest | None, wanted: Manifest) -> Change:
     """Say what KubeRay will do with a RayService.
 
-    Serve takes a new `serveConfigV2` in place: bounds and arguments of a deployment change while
-    the others go on. Anything else about the cluster, such as an image, makes a second cluster
-    that takes over when it is ready.
+    Bounds of replicas and the gateway's live settings change in place. Anything else in
+    `serveConfigV2`, such as an argument of the application, makes Serve start all replicas again,
+    some at a time. Anything else about the cluster, such as an image, makes a second cluster that
+    takes over when it is ready.
     """
     if live is None:
         return "install"
     old, new = live["spec"], wanted["spec"]
     if not _contains(old["rayClusterConfig"], _without_replicas(new["rayClusterConfig"])):
         return "new cluster"
-    return "nothing" if old["serveConfigV2"] == new["serveConfigV2"] else "in place"
+    if old["serveConfigV2"] == new["serveConfigV2"]:
+        return "nothing"
+    return "in place" if _fixed(live) == _fixed(wanted) else "new replicas"
 
 
 def apply(
@@ -172,6 +180,17 @@ def _without_replicas(cluster: Manifest) -> Manifest:
         for group in cluster["workerGroupSpecs"]
     ]
     return {**cluster, "workerGroupSpecs": groups}
+
+
+def _fixed(service: Manifest) -> dict[str, Any]:
+    """What is left of a Serve configuration without that which changes in place."""
+    config = serve_config(service)
+    for application in config["applications"]:
+        application["deployments"] = [
+            {key: value for key, value in deployment.items() if key not in _IN_PLACE}
+            for deployment in application["deployments"]
+        ]
+    return config
 
 
 def _contains(live: object, wanted: object) -> bool:

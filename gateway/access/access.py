@@ -20,6 +20,7 @@ from gateway.events import AnswerFlow
 from qzoom.errors import Unauthenticated, Unavailable
 from qzoom.store.base import Store
 from qzoom.store.opening import open_store
+from qzoom.store.runtime import RuntimeSettings
 from qzoom.store.sqlite import SqliteStore
 from qzoom.telemetry.gateway import GatewayTelemetry
 
@@ -79,6 +80,10 @@ class Access:
         except Unauthenticated:
             self._report.unknown_caller()
             raise
+
+    def reconfigure(self, initial: RuntimeSettings) -> None:
+        """Obey other limits and another threshold, where `qzoom settings` has said nothing."""
+        self._shared.reconfigure(initial)
 
     @property
     def has_read(self) -> bool:

@@ -58,6 +58,11 @@ class SharedState:
             self._looking.add_done_callback(self._looked_once)
         await asyncio.shield(self._looking)
 
+    def reconfigure(self, initial: RuntimeSettings) -> None:
+        """Take other settings of the start; what was written goes over them as before."""
+        self._initial = initial
+        self.settings = obey(self._configuration.settings, initial)
+
     def close(self) -> None:
         """Stop looking."""
         self._polling.cancel()

@@ -75,6 +75,12 @@ class SharedDesk:
             self._held[ask.ticket] = ask
         return reply
 
+    def configure(self, bounds: AdmissionBounds) -> None:
+        """Take other bounds, here and at the desk; does not wait."""
+        self._bounds = bounds
+        self._own.configure(share_of(bounds, self.state.num_gateways))
+        self._actor.configure.remote(bounds)
+
     def release(self, ticket: str) -> None:
         """Give up a ticket; does not wait."""
         self._held.pop(ticket, None)

@@ -7,8 +7,10 @@ from typing import Any
 
 import yaml
 
+from deploy.config import AppConfig
 from deploy.k8s.checks.quantity import parse_quantity
 from deploy.k8s.manifest import Manifest, find
+from gateway.live import with_live
 
 GROUP_LABEL = "qzoom.io/group"
 """Ray label of a node and Kubernetes label of its pod: the worker group."""
@@ -102,8 +104,20 @@ def check_application(manifests: list[Manifest]) -> Iterator[str]:
             except (ImportError, AttributeError, ValueError) as error:
                 yield f"{application['import_path']} does not build: {error}"
                 continue
+            yield from _check_live(application)
             if built != named:
                 yield f"deployments are {sorted(built)}, the configuration names {sorted(named)}"
+
+
+def _check_live(application: dict[str, Any]) -> Iterator[str]:
+    """Settings that change in place fit to the others, as the gateway itself sees it."""
+    settings = AppConfig(**application["args"]).gateway_settings()
+    for deployment in application["deployments"]:
+        if deployment["name"] == "gateway":
+            try:
+                with_live(settings, deployment.get("user_config") or {})
+            except ValueError as error:
+                yield str(error)
 
 
 def deployment_names(import_path: str, args: dict[str, Any]) -> set[str]:

@@ -4,7 +4,9 @@ import copy
 import threading
 
 import pytest
+import yaml
 
+from deploy.k8s.checks.ray import serve_config
 from deploy.k8s.cluster import Cluster, ClusterError, ConflictError
 from deploy.k8s.history import KEEP, read_history, record
 from deploy.k8s.manifest import label_of, ray_service
@@ -105,8 +107,15 @@ def test_an_apply_says_what_it_means_for_what_runs(manifests):
     assert classify(live, service) == "nothing"
     live["spec"]["rayClusterConfig"]["workerGroupSpecs"][0]["replicas"] = 7
     assert classify(live, service) == "nothing"
-    live["spec"]["serveConfigV2"] = "applications: []"
+    config = serve_config(live)
+    [application] = config["applications"]
+    application["deployments"][0]["autoscaling_config"]["max_replicas"] = 9
+    application["deployments"][2]["user_config"] = {"tau_gate": 0.7}
+    live["spec"]["serveConfigV2"] = yaml.safe_dump(config)
     assert classify(live, service) == "in place"
+    application["args"]["dtype"] = "bfloat16"
+    live["spec"]["serveConfigV2"] = yaml.safe_dump(config)
+    assert classify(live, service) == "new replicas"
     live["spec"]["rayClusterConfig"]["rayVersion"] = "2.58.0"
     assert classify(live, service) == "new cluster"
 

@@ -282,6 +282,48 @@ def test_load_brings_a_second_llm_replica_and_quiet_takes_it_away(served: Served
     _eventually("one replica again", 180, lambda: served.replicas("llm") == 1)
 
 
+def _replicas(served: Served) -> dict[str, set[str]]:
+    return {
+        name: {r["replica_id"] for r in found["replicas"] if r["state"] == "RUNNING"}
+        for name, found in served.states()["deployments"].items()
+    }
+
+
+def test_thresholds_and_limits_change_in_place(served: Served):
+    """What `--set stages.gateway.settings.tau_gate=...` does: no replica is started again."""
+    before = _replicas(served)
+    [gateway] = [
+        d for d in served.config["applications"][0]["deployments"] if d["name"] == "gateway"
+    ]
+    usual = dict(gateway["user_config"])
+    gateway["user_config"] |= {"tau_gate": 0.125, "max_tokens": 300, "requests_per_minute": 0}
+    served.dashboard.put("/api/serve/applications/", json=served.config).raise_for_status()
+
+    refused = _eventually(
+        "the new quota",
+        60,
+        lambda: (a := served.ask(max_tokens=2)).status_code in (413, 429) and a,
+    )
+    assert "requests" in refused.json()["error"]["message"]
+    too_long = served.ask(max_tokens=301)
+    assert "300" in too_long.json()["error"]["message"], too_long.text
+
+    del gateway["user_config"]["requests_per_minute"]
+    served.dashboard.put("/api/serve/applications/", json=served.config).raise_for_status()
+    answer = _eventually(
+        "an answer", 60, lambda: (a := served.ask(max_tokens=2)).status_code == 200 and a
+    )
+    assert answer.json()["qzoom"]["tau_gate"] == 0.125
+    gateway["user_config"] = usual
+    served.dashboard.put("/api/serve/applications/", json=served.config).raise_for_status()
+    _eventually(
+        "the model's own threshold again",
+        60,
+        lambda: served.ask(max_tokens=2).json()["qzoom"]["tau_gate"] != 0.125,
+    )
+    assert _replicas(served) == before
+
+
 def test_new_bounds_come_in_place(served: Served):
     """What `qzoom deploy rollout --set stages.llm.replicas.min=2` does to a running cluster."""
     before = {

@@ -1,5 +1,6 @@
 """The chart says what we mean: linted, rendered with every profile, refused where it is wrong."""
 
+import re
 import warnings
 from ipaddress import IPv4Network, IPv6Network
 
@@ -12,10 +13,12 @@ from deploy.k8s.checks.ray import serve_config
 from deploy.k8s.checks.wiring import needed_secrets
 from deploy.k8s.manifest import find, kind_of, label_of, name_of, pod_templates, ray_service
 from deploy.k8s.permissions import needed
+from deploy.k8s.release import classify
 from deploy.k8s.render import RenderError, render
 from deploy.k8s.values import CHART
 from deploy.local import ENVIRONMENT, GRPC_SERVICERS
 from gateway.fetch.addresses import GLOBAL_UNICAST_V6, NOT_PUBLIC_V4, NOT_PUBLIC_V6
+from gateway.live import LIVE
 from qzoom.store.opening import check_address
 
 KUBERNETES = "1.37.0"
@@ -163,6 +166,33 @@ def test_the_deployer_role_allows_exactly_what_deploy_asks_for(rendered):
     applied = [m for m in manifests if kind_of(m) not in ("Role", "RoleBinding")]
 
     assert {(p.verb, p.group, p.resource) for p in needed(applied)} == allowed
+
+
+def test_settings_that_change_in_place_are_no_arguments_of_the_application(rendered):
+    """Serve starts every replica again when an argument of the application changes."""
+    before, after = (
+        ray_service(rendered("gpu", settings=settings))
+        for settings in (
+            ("stages.gateway.settings={max_pixels: 16000000}",),
+            (
+                "stages.gateway.settings={max_pixels: 16000000, tau_gate: 0.6, concurrency: 8}",
+                "stages.llm.replicas.max=12",
+            ),
+        )
+    )
+    [application] = serve_config(after)["applications"]
+    gateway = next(d for d in application["deployments"] if d["name"] == "gateway")
+
+    assert gateway["user_config"] == {"tau_gate": 0.6, "concurrency": 8, "admit_requests": 12 * 64}
+    assert application["args"]["gateway"] == {"cpus": 2, "max_pixels": 16_000_000}
+    assert classify(before, after) == "in place"
+
+
+def test_the_chart_knows_which_settings_change_in_place():
+    text = (CHART / "templates" / "_serveconfig.tpl").read_text()
+    found = re.search(r'define "qzoom.liveSettings" -}}(.*?){{', text, re.DOTALL)
+    assert found is not None
+    assert set(found[1].split()) == LIVE
 
 
 def test_needed_secrets_are_found_with_their_keys(rendered):

@@ -105,6 +105,14 @@ def arguments(objects: Objects) -> None:
     _edit_serve(objects, edit)
 
 
+def live_setting(objects: Objects) -> None:
+    def edit(application: Manifest) -> None:
+        gateway = next(d for d in application["deployments"] if d["name"] == "gateway")
+        gateway["user_config"]["max_tokens"] = 100
+
+    _edit_serve(objects, edit)
+
+
 def deployment(objects: Objects) -> None:
     def edit(application: Manifest) -> None:
         application["deployments"][0]["name"] = "decoder"
@@ -176,6 +184,7 @@ def backend(objects: Objects) -> None:
         (import_path, "does not build"),
         (arguments, "does not build"),
         (deployment, "the configuration names"),
+        (live_setting, "user_config of the gateway: default_max_tokens is 256, above max_tokens"),
         (too_many_cpus, "asks 64 cpu"),
         (probe_port, "readinessProbe"),
         (service_port, "has no port http"),

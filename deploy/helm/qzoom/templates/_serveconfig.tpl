@@ -8,6 +8,9 @@ name: {{ .name }}
 max_ongoing_requests: {{ . }}
 {{- end }}
 graceful_shutdown_timeout_s: {{ .root.Values.edge.requestTimeoutSeconds }}
+{{- if eq .name "gateway" }}
+user_config: {{ include "qzoom.gatewaySettings" (dict "root" .root "live" true) }}
+{{- end }}
 autoscaling_config:
   min_replicas: {{ .stage.replicas.min }}
   max_replicas: {{ .stage.replicas.max }}
@@ -23,6 +26,34 @@ ray_actor_options:
   {{- if gt (len .root.Values.groups) 1 }}
   label_selector: {"qzoom.io/group": {{ .stage.group | quote }}}
   {{- end }}
+{{- end -}}
+
+{{/* Settings of the gateway that change in place: `LIVE` of gateway/live.py. Any change among the
+     arguments of the application starts every replica of every stage again. */}}
+{{- define "qzoom.liveSettings" -}}
+tau_gate
+requests_per_minute visual_tokens_per_minute generated_tokens_per_minute concurrency
+admit_requests admit_visual_tokens admit_kv_mib admit_store_mib admit_waiting admit_tenant_share
+brownout_steps brownout_starts_at brownout_max_tau_gate brownout_min_roi_share
+max_images max_messages max_prompt_chars max_tokens default_max_tokens
+max_visual_tokens max_deadline_ms default_deadline_ms
+{{- end -}}
+
+{{/* As JSON, those settings of the gateway that change in place, or the others. Call with
+     (dict "root" $ "live" bool). */}}
+{{- define "qzoom.gatewaySettings" -}}
+{{- $names := include "qzoom.liveSettings" .root | replace "\n" " " | splitList " " -}}
+{{- $chosen := dict -}}
+{{- $wanted := .live -}}
+{{- range $key, $value := .root.Values.stages.gateway.settings -}}
+{{- if eq $wanted (has $key $names) }}{{ $_ := set $chosen $key $value }}{{ end -}}
+{{- end -}}
+{{- if and .live (not (hasKey $chosen "admit_requests")) -}}
+{{- /* What all llm replicas can decode at once when they are as many as they may be. */ -}}
+{{- $llm := .root.Values.stages.llm -}}
+{{- $_ := set $chosen "admit_requests" (mul $llm.replicas.max (dig "max_slots" 16 $llm.settings)) -}}
+{{- end -}}
+{{- toJson $chosen -}}
 {{- end -}}
 
 {{- define "qzoom.serveConfig" -}}
@@ -79,13 +110,12 @@ dtype: {{ .dtype }}
   {{- if $stage.gpus }}
   gpus: {{ $stage.gpus }}
   {{- end }}
-  {{- with $stage.settings }}
-  {{- toYaml . | nindent 2 }}
+  {{- $fixed := $stage.settings }}
+  {{- if eq $name "gateway" }}
+  {{- $fixed = include "qzoom.gatewaySettings" (dict "root" $ "live" false) | fromJson }}
   {{- end }}
-  {{- if and (eq $name "gateway") (not (hasKey $stage.settings "admit_requests")) }}
-  {{- /* What all llm replicas can decode at once when they are as many as they may be. */}}
-  {{- $llm := $.Values.stages.llm }}
-  admit_requests: {{ mul $llm.replicas.max (dig "max_slots" 16 $llm.settings) }}
+  {{- with $fixed }}
+  {{- toYaml . | nindent 2 }}
   {{- end }}
 {{- end }}
 {{- end -}}

@@ -8,7 +8,9 @@ import pytest
 from gateway.access.shared import POLL_S
 from qzoom.errors import QuotaExceeded, Unauthenticated
 from qzoom.store.api_keys import new_key
+from qzoom.store.limits import TenantLimits
 from qzoom.store.opening import open_store
+from qzoom.store.runtime import RuntimeSettings
 
 
 @pytest.fixture(params=["embedded", "redis"])
@@ -151,3 +153,18 @@ async def test_where_nobody_is_asked_everybody_is_the_default_tenant(make_system
     caller = await system.access.identify(headers)
 
     assert (caller.tenant, caller.sees) == ("default", None)
+
+
+async def test_other_settings_of_the_start_do_not_go_over_written_ones(make_system, eventually):
+    system = make_system(initial=RuntimeSettings(0.4, TenantLimits(requests_per_minute=9)))
+    await eventually(lambda: system.access.has_read)
+    shared = system.access._shared
+
+    system.access.reconfigure(RuntimeSettings(0.6, TenantLimits(concurrency=2)))
+    assert shared.settings.tau_gate == 0.6
+    assert shared.settings.limits("acme") == TenantLimits(concurrency=2)
+
+    await system.access._guard.call("put", lambda store: store.put_setting("tau_gate", "0.9"))
+    await eventually(lambda: system.access.tau_gate == 0.9)
+    system.access.reconfigure(RuntimeSettings(0.1))
+    assert system.access.tau_gate == 0.9
