@@ -210,3 +210,43 @@ async def test_a_leader_that_goes_away_leaves_its_block_to_the_next(scheduler, j
     one.cancel(leader)
     given, _ = await answers(one, [follower])
     assert given == expected
+
+
+async def test_direct_requests_do_not_wait_for_the_chunks_of_zooming_ones(scheduler, job, decoder):
+    expected, _ = await answers(scheduler(), [job(max_tokens=2)])
+    one = scheduler()
+    routes = {b"zoom": True, b"direct": False, b"too": False}
+    jobs = [job(max_tokens=2, key=key, is_zoom=is_zoom) for key, is_zoom in routes.items()]
+    decoder.calls.clear()
+    with one._changed:  # They are admitted in one round.
+        for asked in jobs:
+            one.submit(asked)
+    together = await asyncio.gather(*(read(asked) for asked in jobs))
+    assert [[i for token in answer for i in token.ids] for answer in together] == expected * 3
+    passes = [steps for kind, steps in decoder.calls if kind == "chunk"]
+    assert [len(steps) for steps in passes] == [2, 1], "both direct ones, then the zooming one"
+
+
+async def test_a_direct_request_waits_for_no_block_of_a_zooming_one(scheduler, job, decoder):
+    one = scheduler(reuse_bytes=10**7, chunk_tokens=1)
+    one.submit(running := job(max_tokens=70, key=b"running"))
+    reader = asyncio.create_task(read(running))
+    while ("step", [0]) not in decoder.calls:
+        await asyncio.sleep(0.001)
+    zoom, direct = job(QUESTIONS[1], 1, is_zoom=True), job(QUESTIONS[0], 1)
+    ended = []
+
+    async def follow(name, asked):
+        await read(asked)
+        ended.append(name)
+
+    one.submit(zoom)
+    following = [asyncio.create_task(follow("zoom", zoom))]
+    while one.num_running < 2:
+        await asyncio.sleep(0.001)
+    one.submit(direct)
+    following.append(asyncio.create_task(follow("direct", direct)))
+    await asyncio.gather(*following)
+    reader.cancel()
+    await end(one, [running])
+    assert ended == ["direct", "zoom"]
