@@ -16,7 +16,7 @@ from gateway.admission.tickets import Ask, DeskState, Grant, Reason, Refusal
 from gateway.admission.usage import Usage
 
 QUANTUM = 64
-"""Positions that a waiting tenant of weight 1 may take in each round: fewer than any request has,
+"""Positions that a waiting tenant may take in each round: fewer than any request has,
 so that tenants take turns request by request."""
 
 STALE_S = 10.0
@@ -93,7 +93,7 @@ class Desk:
             return refusal
         waiting = _Waiting(ask, asyncio.get_running_loop().create_future())
         self._waiting[ask.ticket] = waiting
-        self._queue.push(ask.tenant, waiting, ask.cost.positions, ask.weight)
+        self._queue.push(ask.tenant, waiting, ask.cost.positions)
         self._admit_waiting()
         self._make_room(ask)
         self._control()

@@ -1,9 +1,9 @@
 """Whose turn is it? Deficit round robin between tenants, first come first served within one.
 
-Each tenant that waits gets, in turn, credit for `quantum x weight` units of work and may enter as
-long as its credit pays for its next item (Shreedhar and Varghese, "Efficient Fair Queuing using
-Deficit Round Robin", 1995). So a tenant with a thousand waiting items delays one that has a single
-item by one item, and tenants with dear items do not get more than those with cheap ones.
+Each tenant that waits gets, in turn, credit for `quantum` units of work and may enter as long as
+its credit pays for its next item (Shreedhar and Varghese, "Efficient Fair Queuing using Deficit
+Round Robin", 1995). So a tenant with a thousand waiting items delays one that has a single item by
+one item, and tenants with dear items do not get more than those with cheap ones.
 """
 
 from collections import deque
@@ -28,7 +28,6 @@ class Fit(Enum):
 @dataclass(eq=False, slots=True)
 class _Lane(Generic[Item]):
     tenant: str
-    weight: float
     items: deque[tuple[Item, int]] = field(default_factory=deque)
     credit: float = 0.0
     has_turn: bool = False
@@ -38,7 +37,7 @@ class FairQueue(Generic[Item]):
     """Items of many tenants. Not bounded by itself.
 
     Args:
-        quantum: Credit that a tenant of weight 1 gets in each round, in units of cost.
+        quantum: Credit that a tenant gets in each round, in units of cost.
     """
 
     def __init__(self, quantum: int) -> None:
@@ -60,20 +59,18 @@ class FairQueue(Generic[Item]):
         place = self.waiting(tenant) + 1
         return sum(min(len(lane.items), place) for lane in self._round)
 
-    def push(self, tenant: str, item: Item, cost: int, weight: float = 1.0) -> None:
+    def push(self, tenant: str, item: Item, cost: int) -> None:
         """Add an item at the end of its tenant's lane.
 
         Args:
             tenant: Whose it is.
             item: What waits.
             cost: Units of work, at least 1.
-            weight: Share of the tenant against others, above 0; the newest one counts.
         """
         lane = self._lanes.get(tenant)
         if lane is None:
-            lane = self._lanes[tenant] = _Lane(tenant, weight)
+            lane = self._lanes[tenant] = _Lane(tenant)
             self._round.append(lane)
-        lane.weight = weight
         lane.items.append((item, max(1, cost)))
         self._num_items += 1
 
@@ -100,7 +97,7 @@ class FairQueue(Generic[Item]):
             num_passed = 0
             if not lane.has_turn:
                 lane.has_turn = True
-                lane.credit += self._quantum * lane.weight
+                lane.credit += self._quantum
             if cost <= lane.credit:
                 lane.credit -= cost
                 lane.items.popleft()
@@ -122,10 +119,10 @@ class FairQueue(Generic[Item]):
         return True
 
     def pop_last_of_longest(self) -> tuple[str, Item] | None:
-        """Take the newest item of the tenant that has most of them waiting for its weight."""
+        """Take the newest item of the tenant that has most of them waiting."""
         if not self._round:
             return None
-        lane = max(self._round, key=lambda one: len(one.items) / one.weight)
+        lane = max(self._round, key=lambda one: len(one.items))
         item, _ = lane.items.pop()
         self._taken(lane)
         return lane.tenant, item

@@ -17,7 +17,6 @@ class Ask:
         ticket: Names the request here, unlike any other.
         gateway: Which gateway holds it.
         tenant: Who asks.
-        weight: Share of the tenant against others, above 0.
         cost: What it is expected to take.
         deadline: Unix time in seconds after which nobody waits for the answer.
         needs_s: Seconds that it takes at least once it is worked on.
@@ -29,7 +28,6 @@ class Ask:
     cost: Cost
     deadline: float
     needs_s: float = 0.0
-    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

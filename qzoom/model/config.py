@@ -120,6 +120,15 @@ class QZoomConfig:
         """Return plain JSON types, every field present."""
         return dataclasses.asdict(self)
 
+    def choices(self) -> dict[str, Any]:
+        """Return what differs from the defaults, which is what names the behaviour for good.
+
+        A field that is added later, with a default that leaves things as they were, changes nothing
+        about the checkpoints that exist.
+        """
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        return {name: value for name, value in self.to_dict().items() if value != defaults[name]}
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Read what `to_dict` wrote; absent fields take their defaults.

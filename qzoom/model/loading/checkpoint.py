@@ -128,7 +128,8 @@ def open_checkpoint(
     locations = _check_complete(folder, hf_config, qzoom, locations)
     preprocessor_file = folder / "preprocessor_config.json"
     preprocessor = read_json(preprocessor_file) if preprocessor_file.is_file() else {}
-    settings = json.dumps([raw, qzoom.to_dict(), preprocessor], sort_keys=True).encode()
+    model = {key: value for key, value in raw.items() if key != "qzoom"}
+    settings = json.dumps([model, qzoom.choices(), preprocessor], sort_keys=True).encode()
     return Checkpoint(
         path=folder,
         family=family,

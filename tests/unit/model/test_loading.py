@@ -13,7 +13,7 @@ from qzoom.model.config import QZoomConfig
 from qzoom.model.decoder import Decoder
 from qzoom.model.loading import CheckpointError, open_checkpoint
 from qzoom.model.loading import weights as weights_module
-from qzoom.model.random_checkpoint import random_model
+from qzoom.model.random_checkpoint import random_model, write_random_checkpoint
 
 ALL = ["model", "lm_head", "qzoom"]
 EMBEDDINGS = "model.language_model.embed_tokens.weight"
@@ -285,6 +285,18 @@ def test_llava_without_inner_tower_reads_the_folder_that_it_names(copy_of):
     save_file({n: t for n, t in load_file(path).items() if "vision_tower" not in n}, path)
 
     assert_holds(open_checkpoint(folder), model)
+
+
+def test_a_new_field_with_its_default_leaves_the_revision_as_it_was(tmp_path):
+    write_random_checkpoint(tmp_path, "qwen2_5_vl")
+    revision = open_checkpoint(tmp_path).revision
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["qzoom"]["roi_threshold"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert open_checkpoint(tmp_path).revision == revision
+    config["qzoom"]["roi_threshold"] = "relative"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert open_checkpoint(tmp_path).revision != revision
 
 
 def test_revision_follows_weights_and_settings(copy_of):

@@ -48,15 +48,6 @@ def test_dear_requests_get_no_more_work_than_cheap_ones():
     assert abs(work["dear"] - work["cheap"]) <= 190
 
 
-def test_weights_divide_the_work():
-    queue = FairQueue(10)
-    for i in range(80):
-        queue.push("heavy", ("heavy", i), cost=10, weight=3.0)
-        queue.push("light", ("light", i), cost=10)
-    first = Counter(tenant for tenant, _ in (queue.pop(always) for _ in range(40)))
-    assert first == {"heavy": 30, "light": 10}
-
-
 def test_a_tenant_at_its_own_bound_is_passed_a_full_house_is_not():
     queue = FairQueue(10)
     queue.push("a", ("a", 0), cost=1)
@@ -90,15 +81,15 @@ def test_the_longest_lane_loses_its_newest():
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from("abc"), st.integers(1, 500), st.sampled_from([0.5, 1.0, 4.0])),
+        st.tuples(st.sampled_from("abc"), st.integers(1, 500)),
         max_size=60,
     ),
     st.integers(1, 100),
 )
 def test_everything_that_enters_leaves_once_and_in_order(pushes, quantum):
     queue = FairQueue(quantum)
-    for number, (tenant, cost, weight) in enumerate(pushes):
-        queue.push(tenant, (tenant, number), cost, weight)
+    for number, (tenant, cost) in enumerate(pushes):
+        queue.push(tenant, (tenant, number), cost)
     assert len(queue) == len(pushes)
     taken = drain(queue)
     assert sorted(number for _, number in taken) == list(range(len(pushes)))
