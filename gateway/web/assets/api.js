@@ -10,6 +10,13 @@ export class ApiError extends Error {
   }
 }
 
+// A page with one picture need not say which.
+const PICTURE = /^messages\[\d+\]\.content\[\d+\]\.image_url(\.url)?\b/;
+
+function inWords(message) {
+  return message.replace(PICTURE, "The picture");
+}
+
 async function call(path, init) {
   try {
     return await fetch(path, { cache: "no-store", credentials: "omit", referrerPolicy: "no-referrer", ...init });
@@ -26,7 +33,7 @@ async function refused(response) {
   } catch {
     // Something in between answered, and not in our words.
   }
-  return new ApiError(told.message ?? `The server answered ${response.status}.`, {
+  return new ApiError(inWords(told.message ?? `The server answered ${response.status}.`), {
     code: told.code ?? "",
     param: told.param ?? null,
     status: response.status,
@@ -55,7 +62,7 @@ export async function* ask(body, signal) {
   for await (const data of events(response.body)) {
     if (data === "[DONE]") return;
     const chunk = JSON.parse(data);
-    if (chunk.error) throw new ApiError(chunk.error.message, { ...chunk.error, requestId });
+    if (chunk.error) throw new ApiError(inWords(chunk.error.message), { ...chunk.error, requestId });
     yield chunk;
   }
   throw new ApiError("The answer broke off.", { code: "broken_stream", requestId });

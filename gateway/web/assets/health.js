@@ -4,12 +4,13 @@ import { getJson } from "./api.js";
 
 const PERIOD_MS = 15_000;
 
-/** Keep the mark in the page's bar up to date; `known` is told the model's name. */
+/** Keep the mark in the page's bar up to date; `known` is told the model's name and its `qzoom` object. */
 export function watchHealth(mark, known = () => {}) {
   const look = async () => {
     try {
-      const model = (await getJson("/v1/models")).data[0]?.id ?? "";
-      known(model);
+      const listed = (await getJson("/v1/models")).data[0];
+      const model = listed?.id ?? "";
+      known(model, listed?.qzoom ?? null);
       await getJson("/readyz");
       show(mark, "ready", `${model} is ready`);
     } catch (error) {

@@ -9,9 +9,11 @@ function slider(id, values, write, changed) {
   const input = byId(id);
   const shown = byId(`${id}-shown`);
   Object.assign(input, { min: 0, max: values.length, step: 1, value: 0 });
+  let usual = null;
   const get = () => (Number(input.value) === 0 ? null : values[Number(input.value) - 1]);
   const show = () => {
-    const text = get() === null ? "the model's" : write(get());
+    const own = usual === null ? "the model's" : `the model's, ${write(usual)}`;
+    const text = get() === null ? own : write(get());
     shown.textContent = text;
     input.setAttribute("aria-valuetext", text);
   };
@@ -23,8 +25,12 @@ function slider(id, values, write, changed) {
     show();
     changed();
   });
+  const setUsual = (value) => {
+    usual = value ?? null;
+    show();
+  };
   show();
-  return { get, set };
+  return { get, set, setUsual };
 }
 
 /** Bind the fields; `changed` runs after every change. */
@@ -36,6 +42,12 @@ export function addOptions(changed) {
   for (const route of routes) route.addEventListener("change", changed);
   return {
     tau: tau.get,
+    /** Tell what the model does by itself: the `qzoom` object of `/v1/models`, null if unknown. */
+    setUsual(told) {
+      tau.setUsual(told?.tau_gate);
+      coarse.setUsual(told?.budgets.max_visual_tokens);
+      crop.setUsual(told?.budgets.max_roi_tokens);
+    },
     /** Give the `qzoom` object of the request, without what was left to the model. */
     read() {
       const chosen = {

@@ -24,7 +24,8 @@ const options = addOptions(() => {
 });
 const recent = addRecent(reopen);
 addTheme(byId("theme"));
-const lookAtHealth = watchHealth(byId("health"), (model) => {
+const lookAtHealth = watchHealth(byId("health"), (model, told) => {
+  options.setUsual(told);
   if (state.model === model) return;
   state.model = model;
   showSnippet();
@@ -142,6 +143,13 @@ function showAnswer(text, isEmpty = false) {
   answer.classList.toggle("empty", isEmpty);
 }
 
+function showAnswerCard() {
+  // On a phone the answer lies below what was just touched, and grows downwards.
+  const card = byId("answer-card");
+  const isLow = card.getBoundingClientRect().top > innerHeight / 2;
+  card.scrollIntoView({ block: isLow ? "start" : "nearest" });
+}
+
 function setRunning(controller) {
   state.running = controller;
   byId("ask").disabled = controller !== null;
@@ -165,8 +173,7 @@ async function run() {
   showAnswer("");
   byId("result").hidden = true;
   say("Asking.");
-  // On a phone the answer lies below what was just touched.
-  byId("answer-card").scrollIntoView({ block: "nearest" });
+  showAnswerCard();
   try {
     await follow(asked, controller.signal);
     say(`Answer: ${asked.text}. Route ${asked.known.route}.`);
@@ -225,6 +232,6 @@ function reopen(asked) {
     showLayers();
   }
   if (asked.error) showProblem(asked.error);
-  byId("answer-card").scrollIntoView({ block: "nearest" });
+  showAnswerCard();
   say(`Shown again: ${asked.question}`);
 }

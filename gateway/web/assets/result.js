@@ -97,6 +97,7 @@ export function showProblem(error) {
     todo ? h("p", {}, todo) : "",
     where ? h("p", {}, h("small", {}, where)) : "");
   byId("problem").hidden = false;
+  byId("problem").scrollIntoView({ block: "nearest" });
 }
 
 /** Take the complaint away. */

@@ -114,6 +114,8 @@ def test_a_picture_can_be_dropped_and_pasted(open_page, way):
 def test_the_slider_is_the_threshold_of_the_request(page, served):
     page.find("#options summary").click()
     slider = page.find("#tau")
+    [model] = served.get("/v1/models")["data"]
+    assert page.text("tau-shown") == f"the model's, {model['qzoom']['tau_gate']:.2f}"
     slider.send_keys("\ue010")  # End
     assert page.text("tau-shown") == "1.00"
     page.ask(page.small_print)
@@ -149,7 +151,7 @@ def test_a_refusal_is_explained_and_nothing_in_it_is_run(open_page, tmp_path):
     page.choose(broken)
     page.ask(HOSTILE)
     said = page.text("problem")
-    assert "That did not work." in said
+    assert "That did not work. The picture is no picture in one of JPEG" in said
     assert "code unsupported_media" in said
     assert re.search(r"request [\w-]{8,}", said)
     assert page.find("#problem").get_attribute("role") == "alert"
