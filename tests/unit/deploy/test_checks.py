@@ -57,6 +57,51 @@ def privileges(objects: Objects) -> None:
     _worker(objects)["spec"]["containers"][0]["securityContext"]["capabilities"] = {}
 
 
+def _security(objects: Objects) -> Manifest:
+    security: Manifest = _worker(objects)["spec"]["containers"][0]["securityContext"]
+    return security
+
+
+def host_path(objects: Objects) -> None:
+    _worker(objects)["spec"]["volumes"][0] = {"name": "tmp", "hostPath": {"path": "/tmp"}}
+
+
+def host_network(objects: Objects) -> None:
+    _worker(objects)["spec"]["hostNetwork"] = True
+
+
+def host_port(objects: Objects) -> None:
+    _worker(objects)["spec"]["containers"][0]["ports"][0]["hostPort"] = 8000
+
+
+def no_seccomp(objects: Objects) -> None:
+    del _worker(objects)["spec"]["securityContext"]["seccompProfile"]
+
+
+def own_seccomp(objects: Objects) -> None:
+    _security(objects)["seccompProfile"] = {"type": "Unconfined"}
+
+
+def own_root(objects: Objects) -> None:
+    _security(objects)["runAsUser"] = 0
+
+
+def privileged(objects: Objects) -> None:
+    _security(objects)["privileged"] = True
+
+
+def escalation(objects: Objects) -> None:
+    del _security(objects)["allowPrivilegeEscalation"]
+
+
+def more_rights(objects: Objects) -> None:
+    _security(objects)["capabilities"]["add"] = ["SYS_ADMIN"]
+
+
+def autoscaler(objects: Objects) -> None:
+    del _cluster(objects)["autoscalerOptions"]["securityContext"]["allowPrivilegeEscalation"]
+
+
 def service_links(objects: Objects) -> None:
     del _worker(objects)["spec"]["enableServiceLinks"]
 
@@ -173,6 +218,16 @@ def backend(objects: Objects) -> None:
         (label, "invalid value"),
         (root_user, "user other than root"),
         (privileges, "capabilities"),
+        (host_path, "volume tmp is a hostPath"),
+        (host_network, "hostNetwork must not be used"),
+        (host_port, "must not be one of the node"),
+        (no_seccomp, "seccompProfile"),
+        (own_seccomp, "seccompProfile"),
+        (own_root, "must not run as root"),
+        (privileged, "must not be privileged"),
+        (escalation, "allowPrivilegeEscalation"),
+        (more_rights, "all capabilities"),
+        (autoscaler, "head/autoscaler: allowPrivilegeEscalation"),
         (service_links, "enableServiceLinks"),
         (latest, "names no version"),
         (no_memory, "are needed"),
