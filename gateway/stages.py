@@ -103,6 +103,7 @@ class StageCalls:
         self._telemetry = telemetry
         self._owned: list[list[Reference]] = []
         self._is_closed = False
+        self._num_held = 0
         self.stage_ms: dict[str, StageMs] = {}
 
     def __enter__(self) -> Self:
@@ -116,6 +117,7 @@ class StageCalls:
         for references in self._owned:
             references.clear()
         self._owned.clear()
+        self._hold(-self._num_held)
 
     def source(self, pixels: NDArray[np.uint8], digest: str) -> Source:
         """Hold a picture of the request; it is placed in the object store when it is needed.
@@ -203,6 +205,7 @@ class StageCalls:
             return Reply(message, self._own(list(known.buffers)))
         if not source.stored:
             await self._store(source)
+            self._hold(1)
         encoder = self._handles.encoder
         reply: Reply[Encoded] = await self._call(span, encoder, method, request, source.stored)
         self._memory.keep_encoding(key, reply)
@@ -249,7 +252,12 @@ class StageCalls:
 
     def _own(self, references: list[Reference]) -> list[Reference]:
         self._owned.append(references)
+        self._hold(len(references))
         return references
+
+    def _hold(self, references: int) -> None:
+        self._num_held += references
+        self._telemetry.holds(references)
 
 
 def _num_buffers(request: object, message: Encoded | Prefilled | Proposed) -> int:

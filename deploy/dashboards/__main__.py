@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
-from deploy.dashboards import gate, overview, scaling, stages, tenants
+from deploy.dashboards import caches, gate, overview, scaling, stages, tenants
 from deploy.dashboards.panels import to_json
 
-BOARDS = (overview.BOARD, stages.BOARD, gate.BOARD, tenants.BOARD, scaling.BOARD)
+BOARDS = (
+    overview.BOARD, stages.BOARD, gate.BOARD, caches.BOARD, tenants.BOARD, scaling.BOARD,
+)  # fmt: skip
 
 FOLDER = Path(__file__).parent.parent / "helm" / "qzoom" / "files" / "dashboards"
 

@@ -92,10 +92,13 @@ class Admission:
             needs_s=self.times.least_s(request.options.route),
         )
         reply = await self._ask(ask, telemetry)
+        metrics = self._telemetry.metrics
+        metrics.add(Metric.KV_BYTES, by=cost.kv_bytes)
         try:
             telemetry.set({Attribute.BROWNOUT: reply.level})
             yield reply
         finally:
+            metrics.add(Metric.KV_BYTES, by=-cost.kv_bytes)
             self._desk.release(ask.ticket)
 
     async def _ask(self, ask: Ask, telemetry: RequestTelemetry) -> Grant:

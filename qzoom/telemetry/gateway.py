@@ -128,6 +128,10 @@ class RequestTelemetry:
         """Record what the gateway itself keeps of pictures."""
         self._metrics.set(Metric.CACHE_BYTES, num_bytes, "gateway")
 
+    def holds(self, references: int) -> None:
+        """Record that the request holds so many references more, or fewer."""
+        self._metrics.add(Metric.STATE_REFERENCES, by=references)
+
     def gate_decided(self, p_refine: float | None, tau_gate: float | None, is_open: bool) -> None:
         """Record the gate's decision as `gate.decide`.
 

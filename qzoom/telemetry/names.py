@@ -193,6 +193,14 @@ class Metric(Enum):
         ("stage",),
         is_shared=True,
     )
+    STATE_REFERENCES = MetricSpec(
+        "qzoom_state_references",
+        Kind.GAUGE,
+        "Pictures, visual tokens and states that requests in flight hold in the object store",
+    )
+    KV_BYTES = MetricSpec(
+        "qzoom_kv_bytes", Kind.GAUGE, "KV cache that the admitted requests need, as predicted"
+    )
     REQUESTS = MetricSpec(
         "qzoom_requests_total",
         Kind.COUNTER,

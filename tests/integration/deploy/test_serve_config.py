@@ -232,7 +232,10 @@ def test_prometheus_scrapes_every_metric_of_the_dashboards(served: Served, tmp_p
         "prometheus", f"--config.file={tmp_path}/prometheus.yaml",
         f"--storage.tsdb.path={tmp_path}/data", f"--web.listen-address=127.0.0.1:{port}",
     ]  # fmt: skip
-    wanted = {name for board in BOARDS for query in board.queries() for name in _names(query.expr)}
+    rules = yaml.safe_load((ROOT / "deploy/helm/qzoom/files/rules.yaml").read_text())
+    exprs = [rule["expr"] for group in rules["groups"] for rule in group["rules"]]
+    exprs += [query.expr for board in BOARDS for query in board.queries()]
+    wanted = {name for expr in exprs for name in _names(expr)}
     # Seen only where there is a GPU, a failure, a degraded answer, a rerun or an alert; and rules
     # over hours need hours.
     wanted -= {"ray_node_gpus_utilization", "qzoom_stage_errors_total",
@@ -250,8 +253,8 @@ def test_prometheus_scrapes_every_metric_of_the_dashboards(served: Served, tmp_p
         except BaseException:
             sys.stderr.write(f"missing: {sorted(missing())}\n")
             raise
-        rules = client.get("/api/v1/rules").json()["data"]["groups"]
-        health = {rule["name"]: rule["health"] for group in rules for rule in group["rules"]}
+        groups = client.get("/api/v1/rules").json()["data"]["groups"]
+        health = {rule["name"]: rule["health"] for group in groups for rule in group["rules"]}
         assert set(health.values()) == {"ok"}, health
         total = client.get("/api/v1/query", params={"query": "sum(qzoom_requests_total)"}).json()
         assert float(total["data"]["result"][0]["value"][1]) >= 2

@@ -234,7 +234,8 @@ def test_a_scrape_counts_every_request_and_every_stage(cluster, picture):
         assert grown("qzoom_stage_compute_seconds_sum", stage=stage.value) > 0
     for kind in ("coarse", "roi"):
         assert grown("qzoom_visual_tokens_total", kind=kind) > 0
-    assert after["qzoom_requests_in_flight", ()] == 0
+    for gauge in ("requests_in_flight", "state_references", "kv_bytes"):
+        assert after[f"qzoom_{gauge}", ()] == 0
     families = {name for name, _ in after}
     for metric in Metric:
         if not metric.value.labels:

@@ -52,6 +52,22 @@ async def test_what_is_put_belongs_to_the_request(store):
     assert source.stored == []
 
 
+async def test_what_a_request_holds_is_counted_until_it_ends():
+    telemetry = GatewayTelemetry()
+
+    def held():
+        return telemetry.metrics.snapshot().samples["qzoom_state_references", ()]
+
+    with (
+        telemetry.request("id", {}, "any") as told,
+        StageCalls(None, told, StageTimes(), 1.0, PictureMemory(0)) as owner,
+    ):
+        owner._own(["coarse", "suffix"])
+        owner._own(["crop"])
+        assert held() == 3
+    assert held() == 0
+
+
 async def test_what_is_put_after_the_request_was_cancelled_belongs_to_nobody(store):
     sources = []
 

@@ -66,6 +66,10 @@ class Door:
         return samples.get(("qzoom_admissions_total", (("outcome", outcome),)), 0.0)
 
     @property
+    def kv_bytes(self):
+        return self.telemetry.metrics.snapshot().samples["qzoom_kv_bytes", ()]
+
+    @property
     def waiting(self):
         return self.telemetry.metrics.snapshot().samples["qzoom_admission_waiting", ()]
 
@@ -74,8 +78,10 @@ async def test_a_wait_is_a_span_and_ends_with_its_turn(telemetry):
     door = Door(telemetry, requests=1)
     first, second = await door.begin(2)
     assert (door.desk.state.in_work, door.desk.state.waiting, door.waiting) == (1, 1, 1.0)
+    assert door.kv_bytes == COST.kv_bytes
     door.go.set()
     await asyncio.gather(first, second)
+    assert door.kv_bytes == 0
     assert (door.desk.state.in_work, door.desk.state.waiting, door.waiting) == (0, 0, 0.0)
     assert door.count("admitted") == 2
     for record in telemetry.traces.recent():
