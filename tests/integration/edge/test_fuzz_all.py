@@ -4,6 +4,7 @@ The counts add up to what `make test-all` promises; `test_fuzz.py` is the quick 
 """
 
 import base64
+import re
 import socket
 import struct
 import subprocess
@@ -133,7 +134,7 @@ def test_any_picture_gets_an_answer_or_a_clear_refusal(http, picture):
     assert response.status_code in {400, 413, 415}, error
     assert error["param"].startswith("messages") or error["param"] == "messages"
     assert len(error["message"]) < 500
-    assert "0x" not in error["message"]
+    assert not re.search(r"\b0x", error["message"]), "an address of memory"
 
 
 TOKENS = st.sampled_from(
