@@ -77,6 +77,10 @@ def serve(
     remote_images_http: Annotated[
         bool, typer.Option("--remote-images-http", help="Fetch http URLs too.")
     ] = False,
+    start_timeout: Annotated[
+        float,
+        typer.Option(min=1, max=86_400, help="Seconds until it must be ready; large models load."),
+    ] = 600.0,
 ) -> None:
     """Serve a model on this machine: gateway, encoder, gate, RPN and llm, until Ctrl-C."""
     from deploy.config import AppConfig
@@ -103,7 +107,13 @@ def serve(
     _check_gateway(app)
     try:
         with running_system(
-            LocalConfig(app=app, host=host, port=port, grpc_port=grpc_port)
+            LocalConfig(
+                app=app,
+                host=host,
+                port=port,
+                grpc_port=grpc_port,
+                start_timeout_s=start_timeout,
+            )
         ) as system:
             out.print(service_table(system.services))
             out.print(

@@ -71,7 +71,7 @@ class LocalConfig:
     host: str = LOOPBACK
     port: int = 8000
     grpc_port: int = 9000
-    start_timeout_s: float = 180.0
+    start_timeout_s: float = 600.0
     object_store_bytes: int = 1024**3
     drain_timeout_s: float = 60.0
 

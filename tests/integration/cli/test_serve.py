@@ -30,7 +30,7 @@ BUDGET = {
     "roi_min_tokens": 16,
     "roi_max_tokens": 48,
 }
-START_TIMEOUT_S = 240.0
+START_TIMEOUT_S = 480.0
 STOP_TIMEOUT_S = 120.0
 LONG_ANSWER = 1500
 
