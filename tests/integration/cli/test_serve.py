@@ -21,7 +21,7 @@ from PIL import Image
 from qzoom.model.random_checkpoint import write_random_checkpoint
 
 # A Ray of its own beside the session's: half a minute alone, longer on a busy machine.
-pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(900)]
 
 QZOOM = [sys.executable, "-c", "from cli.main import app; app()"]
 BUDGET = {
