@@ -12,7 +12,7 @@ from typing import Any
 from gateway.access.callers import ANYBODY, Caller
 from gateway.events import AnswerFlow, Delta, Event, Finished, Started
 from gateway.requests import Arrival, build_request, check_request_id, read_body
-from qzoom.contracts.request import AnswerRequest, Limits, Reply
+from qzoom.contracts.request import AnswerRequest, Envelope, Limits
 from qzoom.contracts.tenancy import DEFAULT_TENANT
 from qzoom.errors import DeadlineExceeded, InvalidRequest, QZoomError
 from qzoom.telemetry.logs import EventLog
@@ -141,5 +141,5 @@ def arrival(headers: Mapping[str, str], tenant: str = DEFAULT_TENANT) -> Arrival
         )
     trace = {name: headers[name] for name in _TRACE_HEADERS if name in headers}
     now = time.time()
-    reply = Reply(request_id=request_id, received=now)
-    return Arrival(request_id, now, trace, tenant, idempotency_key=key, reply=reply)
+    envelope = Envelope(request_id=request_id, received=now)
+    return Arrival(request_id, now, trace, tenant, idempotency_key=key, envelope=envelope)

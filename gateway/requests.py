@@ -16,11 +16,11 @@ from qzoom.contracts.conversation import Conversation, Picture, Role, Text, Turn
 from qzoom.contracts.options import Options, Route
 from qzoom.contracts.request import (
     AnswerRequest,
+    Envelope,
     ImageUrl,
     Limits,
     Message,
     MethodOptions,
-    Reply,
     RequestBody,
 )
 from qzoom.contracts.sampling import Sampling
@@ -40,7 +40,7 @@ class Arrival:
         trace: W3C trace context headers of the client.
         tenant: Who asks.
         idempotency_key: Same key, same answer; None answers anew.
-        reply: What goes back beside the answer.
+        envelope: What goes back beside the answer.
     """
 
     request_id: str
@@ -48,7 +48,7 @@ class Arrival:
     trace: Mapping[str, str]
     tenant: str = DEFAULT_TENANT
     idempotency_key: str | None = None
-    reply: Reply = field(default_factory=Reply, compare=False)
+    envelope: Envelope = field(default_factory=Envelope, compare=False)
 
 
 def check_request_id(named: str) -> None:
@@ -121,7 +121,7 @@ def build_request(
         trace=arrival.trace,
         tenant=arrival.tenant,
         idempotency_key=arrival.idempotency_key,
-        reply=arrival.reply,
+        envelope=arrival.envelope,
     )
 
 

@@ -17,11 +17,16 @@ from typing import Any
 import numpy as np
 import pytest
 import redis
+from hypothesis import HealthCheck, settings
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
 from PIL import Image
+
+# Tests never depend on wall time: a busy machine is slow.
+settings.register_profile("qzoom", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("qzoom")
 
 SMALL_BUDGET = {
     "coarse_min_tokens": 16,

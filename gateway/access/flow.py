@@ -93,9 +93,9 @@ class AccessFlow:
             self._report.keyed(outcome)
 
     def _tell_again(self, request: AnswerRequest, stored: StoredAnswer) -> None:
-        request.reply.headers[REPLAYED] = "true"
-        request.reply.request_id = stored.request_id
-        request.reply.received = stored.received
+        request.envelope.headers[REPLAYED] = "true"
+        request.envelope.request_id = stored.request_id
+        request.envelope.received = stored.received
         self._report.replayed(request, stored.started.route)
 
     def _report_end(

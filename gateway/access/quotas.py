@@ -134,7 +134,7 @@ class Quotas:
             # Who has left must not leave a place behind that was taken a moment later.
             charging.add_done_callback(lambda done: self._undo(charge, done))
             raise
-        request.reply.headers |= limit_headers(limits, verdict)
+        request.envelope.headers |= limit_headers(limits, verdict)
         if verdict.refused_by is not None:
             self._report.limited(request.tenant, verdict.refused_by)
             raise _refusal(verdict, charge)

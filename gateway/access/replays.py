@@ -196,8 +196,8 @@ class Replays:
     ) -> Keyed | None:
         assert attempt.started is not None, "an answer ends after it has started"
         stored = StoredAnswer(
-            request.reply.request_id or request.request_id,
-            request.reply.received or time.time(),
+            request.envelope.request_id or request.request_id,
+            request.envelope.received or time.time(),
             attempt.started,
             "".join(delta.text for delta in attempt.deltas),
             sum(delta.num_tokens for delta in attempt.deltas),

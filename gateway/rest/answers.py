@@ -11,10 +11,10 @@ HEATMAP_DECIMALS = 4
 
 
 def head_object(request: AnswerRequest) -> Json:
-    """Build `id`, `created` and `model`: of the request whose answer it is, see `Reply`."""
+    """Build `id`, `created` and `model`: of the request whose answer it is, see `Envelope`."""
     return {
-        "id": f"chatcmpl-{request.reply.request_id}",
-        "created": int(request.reply.received),
+        "id": f"chatcmpl-{request.envelope.request_id}",
+        "created": int(request.envelope.received),
         "model": request.model,
     }
 

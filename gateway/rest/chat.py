@@ -40,7 +40,7 @@ def chat_endpoint(edge: Edge) -> Callable[[Request], Awaitable[Response]]:
         try:
             return await _respond(edge, request, came)
         except Exception as error:
-            return error_response(edge.explain(error, came.request_id), came.reply.headers)
+            return error_response(edge.explain(error, came.request_id), came.envelope.headers)
 
     return chat_completions
 
@@ -62,4 +62,4 @@ async def _respond(edge: Edge, request: Request, came: Arrival) -> Response:
         return EventStream(edge, question, include_usage=include_usage)
     answer = await until_disconnect(request.receive, edge.answer(question))
     completion = completion_object(answer, head_object(question))
-    return JSONResponse(completion, headers=question.reply.headers)
+    return JSONResponse(completion, headers=question.envelope.headers)

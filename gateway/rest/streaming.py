@@ -100,10 +100,10 @@ class EventStream(Response):
                 first = await anext(events)
             except Exception as error:
                 known = self._edge.explain(error, self._request.request_id)
-                await error_response(known, self._request.reply.headers)(scope, receive, send)
+                await error_response(known, self._request.envelope.headers)(scope, receive, send)
                 return
             self._head = head_object(self._request)
-            self.headers.update(self._request.reply.headers)
+            self.headers.update(self._request.envelope.headers)
             start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
             await send(start)
             async with aclosing(self._frames(first, events)) as frames:

@@ -12,10 +12,10 @@ _FINISH = {"stop": pb.FINISH_REASON_STOP, "length": pb.FINISH_REASON_LENGTH}
 def answer_message(answer: Answer, request: AnswerRequest) -> pb.AnswerResponse:
     """Build a whole answer."""
     return pb.AnswerResponse(
-        request_id=request.reply.request_id,
+        request_id=request.envelope.request_id,
         model=request.model,
         text=answer.text,
-        started=_started(answer.started, request.reply.request_id),
+        started=_started(answer.started, request.envelope.request_id),
         finished=_finished(answer.finished),
     )
 

@@ -25,7 +25,7 @@ from gateway.rpc.context import (
 )
 from gateway.rpc.questions import place_uploads, question_fields
 from gateway.rpc.upload import read_upload
-from qzoom.contracts.request import Reply
+from qzoom.contracts.request import Envelope
 from qzoom.errors import QZoomError
 from qzoom.pb import qzoom_pb2 as pb
 
@@ -62,34 +62,34 @@ class QZoomMethods:
         self, request: pb.AnswerRequest, grpc_context: CallContext
     ) -> AsyncGenerator[pb.AnswerEvent, None]:
         """Answer a question token by token."""
-        reply = Reply()
+        envelope = Envelope()
         try:
             came = await self._admit(grpc_context)
-            reply = came.reply
+            envelope = came.envelope
             question = self.edge.read(question_fields(request) | {"stream": True}, came)
             async with aclosing(self.edge.run(question)) as events:
                 async for event in events:
                     if isinstance(event, Started):
-                        succeed(grpc_context, reply.headers)
-                    yield event_message(event, reply.request_id)
+                        succeed(grpc_context, envelope.headers)
+                    yield event_message(event, envelope.request_id)
         except Exception as error:
-            known = self._fail(error, grpc_context, reply)
+            known = self._fail(error, grpc_context, envelope)
             # Serve sends status and metadata along with a message only, so the error is one too.
             yield pb.AnswerEvent(error=error_message(known, request_id(grpc_context)))
 
     async def _answer(
         self, read: Callable[[], Awaitable[Fields]], context: CallContext
     ) -> pb.AnswerResponse:
-        reply = Reply()
+        envelope = Envelope()
         try:
             came = await self._admit(context)
-            reply = came.reply
+            envelope = came.envelope
             question = self.edge.read(await read(), came)
             answer = await self.edge.answer(question)
         except Exception as error:
-            self._fail(error, context, reply)
+            self._fail(error, context, envelope)
             return pb.AnswerResponse()
-        succeed(context, reply.headers)
+        succeed(context, envelope.headers)
         return answer_message(answer, question)
 
     async def _admit(self, context: CallContext) -> Arrival:
@@ -99,7 +99,7 @@ class QZoomMethods:
         caller = await self.edge.identify(call_headers(context))
         return replace(came, tenant=caller.tenant)
 
-    def _fail(self, error: Exception, context: CallContext, reply: Reply) -> QZoomError:
+    def _fail(self, error: Exception, context: CallContext, envelope: Envelope) -> QZoomError:
         known = self.edge.explain(error, request_id(context))
-        fail(context, known, reply.headers)
+        fail(context, known, envelope.headers)
         return known

@@ -60,7 +60,7 @@ def coarse_grid(
             budget is below what every picture of the model costs.
     """
     if rules.fixed_grid is not None:
-        check_fixed_budget(rules.max_tokens, max_tokens)
+        check_fixed_budget(rules.max_tokens, max_tokens, "qzoom.max_visual_tokens")
         if max(size_px) > MAX_PADDED_SIDE_PX:
             raise InvalidRequest(
                 f"the picture is {size_px[0]}x{size_px[1]} px, "
@@ -107,15 +107,21 @@ def token_limits(low: int, high: int, asked: int | None) -> tuple[int, int]:
     return min(low, asked), asked
 
 
-def check_fixed_budget(cost: int, asked: int | None) -> None:
+def check_fixed_budget(cost: int, asked: int | None, param: str) -> None:
     """Refuse a budget below what every picture of a fixed-size model costs.
+
+    Args:
+        cost: Visual tokens of a picture.
+        asked: The request's most tokens, None for the model's.
+        param: The budget's field in the request.
 
     Raises:
         InvalidRequest: If so.
     """
     if asked is not None and asked < cost:
         raise InvalidRequest(
-            f"the budget is {asked} visual tokens, every picture of this model has {cost}"
+            f"{param} is {asked}, at least {cost}, which is what every picture costs here",
+            param=param,
         )
 
 

@@ -67,7 +67,7 @@ class Limits:
 
 
 @dataclass(slots=True)
-class Reply:
+class Envelope:
     """What goes back beside the answer; filled while the request is worked on.
 
     Attributes:
@@ -110,7 +110,7 @@ class AnswerRequest:
         trace: W3C trace context headers that the client sent.
         tenant: Who asks; its limits apply, and no other tenant sees its state.
         idempotency_key: Same key, same answer; None answers anew.
-        reply: What goes back beside the answer.
+        envelope: What goes back beside the answer.
     """
 
     request_id: str
@@ -125,7 +125,7 @@ class AnswerRequest:
     trace: Mapping[str, str]
     tenant: str = DEFAULT_TENANT
     idempotency_key: str | None = None
-    reply: Reply = field(default_factory=Reply, compare=False)
+    envelope: Envelope = field(default_factory=Envelope, compare=False)
 
     @property
     def is_remote(self) -> bool:

@@ -46,7 +46,7 @@ class LlavaPreprocessor:
         A box of no area, which the published rule can give where the RoI lies in the padding,
         becomes a black picture.
         """
-        check_fixed_budget(self.rules.max_tokens, max_tokens)
+        check_fixed_budget(self.rules.max_tokens, max_tokens, "qzoom.max_roi_tokens")
         x0, y0, x1, y1 = box_px
         if x1 <= x0 or y1 <= y0:
             return self._normalise(Image.new("RGB", (self._side_px, self._side_px)))

@@ -23,7 +23,7 @@ def stream(tokenizer, ids, stop=()):
     return [*pieces, detokenizer.finish()], False
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data())
 @pytest.mark.parametrize("family", TOKENIZERS)
 def test_pieces_of_any_tokens_add_up(family, data):
@@ -49,7 +49,7 @@ def test_a_bad_byte_does_not_spoil_what_came_before_it():
     assert "".join(stream(tokenizer, [*euro, euro[0]])[0]) == "\u20ac\ufffd"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=texts)
 @pytest.mark.parametrize("family", TOKENIZERS)
 def test_no_piece_holds_half_a_character(family, text):

@@ -97,7 +97,7 @@ def test_a_picture_smaller_than_the_minimum_is_taken_whole():
     )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     grid=st.tuples(st.integers(1, 64), st.integers(1, 64)),
     size=st.tuples(st.integers(1, 5000), st.integers(1, 5000)),

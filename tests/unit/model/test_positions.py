@@ -156,7 +156,7 @@ def test_a_picture_that_the_prompt_lacks_is_refused():
 GRIDS = st.tuples(st.integers(1, 6), st.integers(1, 6))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(grids=st.lists(GRIDS, min_size=1, max_size=3), roi=GRIDS, data=st.data())
 def test_no_two_tokens_of_the_paper_s_layout_share_a_position(grids, roi, data):
     prompt = make_prompt(*grids)

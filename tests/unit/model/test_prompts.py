@@ -152,7 +152,7 @@ hostile = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(first=hostile, second=hostile)
 @pytest.mark.parametrize("family", ["qwen2_5_vl", "llava"])
 def test_user_text_stays_text(random_folder, family, first, second):

@@ -14,7 +14,7 @@ from gateway.access.settings import AccessSettings
 from gateway.events import Budgets, Delta, Event, Finished, Started, VisualTokens
 from qzoom.contracts.conversation import Picture, Text, Turn
 from qzoom.contracts.options import Options
-from qzoom.contracts.request import AnswerRequest, Reply
+from qzoom.contracts.request import AnswerRequest, Envelope
 from qzoom.contracts.sampling import Sampling
 from qzoom.errors import QZoomError
 from qzoom.telemetry.gateway import GatewayTelemetry
@@ -94,8 +94,8 @@ def ask() -> Callable[..., AnswerRequest]:
             idempotency_key=fields.pop("key", None),
             tenant=str(fields.pop("tenant", "acme")),
         )
-        reply = Reply(request_id=request.request_id, received=time.time())
-        return replace(request, reply=reply, **fields)
+        envelope = Envelope(request_id=request.request_id, received=time.time())
+        return replace(request, envelope=envelope, **fields)
 
     return build
 

@@ -27,7 +27,7 @@ async def test_without_limits_the_store_is_not_asked(make_system, ask):
     request = ask()
 
     assert await system.answer(request) == "what? 1"
-    assert request.reply.headers == {}
+    assert request.envelope.headers == {}
     assert system.count("qzoom_store_seconds_count", operation="admit") == 0
 
 
@@ -52,7 +52,7 @@ async def test_the_client_is_told_what_is_left(make_system, ask):
     await system.answer(first)
     await system.answer(second)
 
-    told = second.reply.headers
+    told = second.envelope.headers
     # The first drew 2 tokens of the 10 that it reserved; the second reserves 10.
     assert told["x-ratelimit-remaining-requests"] == "3"
     assert told["x-ratelimit-remaining-generated-tokens"] == "88"
@@ -75,7 +75,7 @@ async def test_visual_tokens_are_predicted_and_settled(make_system, ask):
 
     third = ask()
     await system.answer(third)
-    assert third.reply.headers["x-ratelimit-remaining-visual-tokens"] == str(75 - 20 - 20 - 30)
+    assert third.envelope.headers["x-ratelimit-remaining-visual-tokens"] == str(75 - 20 - 20 - 30)
     assert system.count("qzoom_tenant_tokens_total", tenant="other", kind="visual") == 60
     assert system.count("qzoom_tenant_tokens_total", tenant="other", kind="generated") == 6
 
@@ -146,7 +146,7 @@ async def test_a_request_that_broke_pays_for_itself_alone(make_system, ask, erro
     request = ask()
     await system.answer(request)
 
-    told = request.reply.headers
+    told = request.envelope.headers
     assert told["x-ratelimit-remaining-requests"] == "8"
     assert told["x-ratelimit-remaining-visual-tokens"] == str(100 - visual - 30)
     assert told["x-ratelimit-remaining-generated-tokens"] == "90"

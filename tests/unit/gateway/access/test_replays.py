@@ -35,10 +35,10 @@ async def test_the_answer_is_told_again_by_any_gateway(make_system, ask):
     assert await other.answer(again) == "what? 1"
 
     assert other.flow.runs == 0
-    assert again.reply.headers["idempotency-replayed"] == "true"
-    assert "idempotency-replayed" not in first.reply.headers
-    assert again.reply.request_id == "first"
-    assert again.reply.received == first.reply.received
+    assert again.envelope.headers["idempotency-replayed"] == "true"
+    assert "idempotency-replayed" not in first.envelope.headers
+    assert again.envelope.request_id == "first"
+    assert again.envelope.received == first.envelope.received
     assert one.count("qzoom_idempotency_total", outcome="stored") == 1
     assert other.count("qzoom_idempotency_total", outcome="replayed") == 1
 

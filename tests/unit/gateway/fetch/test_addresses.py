@@ -3,7 +3,7 @@
 import ipaddress
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.fetch.addresses import is_public
@@ -92,13 +92,11 @@ def test_what_is_public_is_accepted(address):
     assert is_public(ipaddress.ip_address(address))
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1).map(ipaddress.IPv4Address))
 def test_nothing_that_the_standard_library_refuses_is_accepted(address):
     assert not is_public(address) or address.is_global
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_no_form_that_carries_an_ipv4_address_is_accepted(carried):
     for form in (

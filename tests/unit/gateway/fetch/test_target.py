@@ -87,7 +87,7 @@ def test_what_is_malformed_or_ambiguous_is_refused(url):
 
 
 @given(st.text(max_size=60).map("https://".__add__) | st.text(max_size=30))
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 def test_any_text_has_a_plain_host_or_is_refused(text):
     try:
         target = parse_target(text, "p")

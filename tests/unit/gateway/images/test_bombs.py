@@ -213,7 +213,7 @@ def test_truncated_files_are_refused(decode, image_format):
 
 
 @given(st.sampled_from(FORMATS), st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_damaged_files_end_in_our_own_errors(shared_decoder, request_of, image_format, data):
     file = bytearray(encode(Image.new("RGB", (24, 16), (9, 200, 30)), image_format))
     for _ in range(data.draw(st.integers(1, 6))):
