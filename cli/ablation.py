@@ -1,5 +1,6 @@
 """`qzoom evaluate ablation`: the paper's other tables and figures, on a named schedule."""
 
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -40,6 +41,7 @@ def ablation(
     """Make the shapes of the paper's Tables I, IV to VIII and Figs. 5, 7 and 9, and store them."""
     import torch
 
+    command = " ".join(["qzoom", *sys.argv[1:]])
     from evaluation.ablation.registry import ABLATIONS, find_ablation
     from evaluation.ablation.schedule import find_schedule
     from evaluation.ablation.workshop import Workshop
@@ -71,7 +73,7 @@ def ablation(
     for name, make in chosen.items():
         err.print(f"[bold]{name}[/]")
         report = make(workshop)
-        report.about.update(workshop.about())
+        report.about.update(workshop.about() | {"command": command})
         report.save(save)
         out.print(Markdown(report.markdown()))
     err.print(f"wrote {', '.join(chosen)} to {save}")

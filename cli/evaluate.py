@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import track
+from rich.text import Text
 
 from cli import ablation, pareto
 from cli.console import Failure, err, out
@@ -262,6 +263,7 @@ def _show(run: "Run", summaries: "Sequence[Summary]", asked: "DataSet") -> None:
 
 
 def _save(run: "Run", summaries: "Sequence[Summary]", save: Path) -> None:
+    from evaluation.ablation.report import origin
     from evaluation.plots import plot_bars
     from evaluation.tables import markdown_table
 
@@ -277,3 +279,9 @@ def _save(run: "Run", summaries: "Sequence[Summary]", save: Path) -> None:
     (save / "table.md").write_text(markdown_table(summaries))
     plot_bars(summaries, save / "bars.png")
     err.print(f"wrote run.json, table.md and bars.png to {save}")
+    if pareto.is_sweep(run):
+        found = pareto.draw(run, save / "pareto.png")
+        out.print(found, highlight=False)
+        plain = Text.from_markup(found).plain
+        (save / "pareto.md").write_text(f"```\n{plain}\n```\n\n{origin(run.about)}\n")
+        err.print(f"wrote pareto.png and pareto.md to {save}")

@@ -9,6 +9,7 @@ from cli.console import Failure, err, out
 
 if TYPE_CHECKING:
     from evaluation.pareto import Point, SpeedUp
+    from evaluation.results import Run
 
 
 def pareto(
@@ -20,25 +21,42 @@ def pareto(
     ] = 0.0,
 ) -> None:
     """Draw the paper's Fig. 8 from a stored RUN and compare every curve with the base's."""
-    from evaluation.pareto import curves, domains, speed_up
-    from evaluation.plots import plot_pareto
     from evaluation.results import load_run
 
     found = load_run(run)
-    panels = {domain: curves(found, domain) for domain in domains(found)}
-    if "base" not in panels["all"]:
+    if all(result.kind != "base" for result in found.results):
         raise Failure(f"{run} has no base; evaluate with --modes base,auto and several --budgets")
     if all(result.cpu_s is None for result in found.results):
         err.print(
             "this run has no CPU times, as through a gateway; no speed-up can be told from it"
         )
+    out.print(draw(found, save, tolerance), highlight=False)
+    err.print(f"wrote {save}")
+
+
+def is_sweep(run: "Run") -> bool:
+    """Whether there is a curve of the base, and another one, over several budgets."""
+    budgets: dict[str, set[int | None]] = {}
+    for result in run.results:
+        budgets.setdefault(result.kind, set()).add(result.budget)
+    rivals = [found for kind, found in budgets.items() if kind != "base"]
+    return len(budgets.get("base", ())) > 1 and any(len(found) > 1 for found in rivals)
+
+
+def draw(found: "Run", save: Path, tolerance: float = 0.0) -> str:
+    """Draw a run that has a base; what the curves say, as text."""
+    from evaluation.pareto import curves, domains, speed_up
+    from evaluation.plots import plot_pareto
+
+    panels = {domain: curves(found, domain) for domain in domains(found)}
+    texts = []
     for domain, kinds in panels.items():
         for kind in kinds:
             compared = speed_up(found, kind=kind, domain=domain, tolerance=tolerance)
             if kind != "base" and compared is not None:
-                out.print(_text(compared), highlight=False)
+                texts.append(_text(compared))
     plot_pareto(panels, save)
-    err.print(f"wrote {save}")
+    return "\n".join(texts)
 
 
 def _text(compared: "SpeedUp") -> str:

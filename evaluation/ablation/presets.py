@@ -20,6 +20,7 @@ from qzoom.model.loading import Checkpoint, open_checkpoint
 
 _OF_THE_MODEL = {
     "split_layer", "gate_depth", "rpn_depth", "has_gate", "has_rpn", "tau_gate", "tau_roi",
+    "roi_threshold",
     "coarse_min_tokens", "coarse_max_tokens", "roi_min_tokens", "roi_max_tokens", "default_system",
     "rpn_extra_norm",
 }  # fmt: skip

@@ -42,6 +42,8 @@ class Report:
             lines.append("")
         lines += [f"![{self.title}]({name})" for name in self.pictures]
         lines += [f"- {note}" for note in self.notes]
+        if "command" in self.about:
+            lines += ["", origin(self.about)]
         return "\n".join(lines).rstrip() + "\n"
 
     def save(self, folder: Path) -> None:
@@ -57,6 +59,16 @@ class Report:
         }
         (folder / f"{self.name}.json").write_text(json.dumps(document, indent=1) + "\n")
         (folder / f"{self.name}.md").write_text(self.markdown())
+
+
+def origin(about: Mapping[str, Any]) -> str:
+    """What was typed, on which model and machine: a line of a document."""
+    parts = [
+        f"`{about['command']}`",
+        f"model {about.get('model', '-')} {about.get('revision', '')}".strip(),
+        f"{about.get('processor') or 'unknown processor'}, {about.get('threads', 1)} threads",
+    ]
+    return "; ".join(parts) + "."
 
 
 def figures(summary: Summary) -> dict[str, Cell]:

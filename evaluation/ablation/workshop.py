@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from evaluation.ablation.schedule import Schedule
-from evaluation.answerers.local import LocalAnswerer, open_pipeline
+from evaluation.answerers.local import LocalAnswerer, open_pipeline, processor_name
 from evaluation.dataset import DataSet, open_dataset
 from evaluation.modes import Mode
 from evaluation.results import Result
@@ -103,6 +105,9 @@ class Workshop:
         """What a report must say."""
         return {
             "model": self.model.name,
+            "revision": open_checkpoint(self.model).revision,
+            "processor": processor_name(),
+            "threads": torch.get_num_threads(),
             "recipe": self.recipe_name,
             "schedule": dataclasses.asdict(self.schedule),
             "train": self._train,

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -41,6 +42,11 @@ def test_a_report_is_a_section_and_a_file(tmp_path):
         "## Title\n\n| B | right | box |\n|---|---|---|\n| 3 | 0.500 | - |\n\n"
         "![Title](a.png)\n- A note.\n"
     )
+    made = dataclasses.replace(
+        report,
+        about={**report.about, "command": "qzoom x", "processor": "CPU", "threads": 2},
+    )
+    assert made.markdown().endswith("\n\n`qzoom x`; model builtin; CPU, 2 threads.\n")
     stored = json.loads((tmp_path / "t.json").read_text())
     assert stored["rows"] == [{"B": 3, "right": 0.5, "box": None}]
     assert stored["about"] == {"model": "builtin"}

@@ -114,6 +114,11 @@ def test_the_command_writes_a_run_that_pareto_draws(tmp_path):
     assert list(stored.modes()) == ["base@36", "base@72", "auto@36", "auto@72"]
     assert stored.about["questions"] == 6
     assert "| right, all |" in (tmp_path / "table.md").read_text()
+    assert (tmp_path / "pareto.png").stat().st_size > 10_000
+    text = (tmp_path / "pareto.md").read_text()
+    assert "base at its best" in text
+    assert "1 threads" in text
+    assert "[bold]" not in text
     drawn = CliRunner().invoke(
         app, ["evaluate", "pareto", str(tmp_path / "run.json"), "--save", str(tmp_path / "p.png")]
     )

@@ -1,13 +1,7 @@
 """Training on tiny random models: the trained branch is the served one, a kill changes nothing."""
 
-import csv
 import dataclasses
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -99,50 +93,6 @@ def test_accumulation_and_recomputation_change_nothing(checkpoints, labels, tmp_
     np.testing.assert_allclose(losses(tmp_path / "a"), losses(tmp_path / "b"), rtol=1e-4)
     assert losses(tmp_path / "a")[-1] < losses(tmp_path / "a")[0]
     assert (tmp_path / "a" / "curve.png").stat().st_size > 1000
-
-
-def test_a_killed_run_goes_on_along_the_same_curve(checkpoints, labels, tmp_path):
-    """SIGKILL in the middle of real work, twice."""
-    changes = ["rpn.steps=40", "rpn.checkpoint_minutes=0.0001"]
-    whole = run_of(checkpoints, labels, "qwen2_5_vl", tmp_path / "whole", *changes)
-    train_rpn(whole)
-    killed = dataclasses.replace(whole, out=tmp_path / "killed", resume=True)
-    (tmp_path / "run.json").write_text(
-        json.dumps([str(killed.model), [str(p) for p in killed.labels], str(killed.out)])
-    )
-    script = (
-        "import json, sys\n"
-        "from pathlib import Path\n"
-        "from training.stages.recipe import StageRecipe\n"
-        "from training.stages.run import StageRun, train_rpn\n"
-        "model, labels, out = json.loads(Path(sys.argv[1]).read_text())\n"
-        "recipe = StageRecipe.model_validate_json(Path(sys.argv[2]).read_text())\n"
-        "run = StageRun(model=Path(model), labels=[Path(p) for p in labels], out=Path(out),\n"
-        "               recipe=recipe, resume=True)\n"
-        "train_rpn(run)\n"
-    )
-    (tmp_path / "recipe.json").write_text(whole.recipe.model_dump_json())
-    command = [sys.executable, "-c", script, tmp_path / "run.json", tmp_path / "recipe.json"]
-    curve = killed.out / "curve.csv"
-    for rows in (8, 20):
-        process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
-        deadline = time.monotonic() + 200
-        while not (curve.is_file() and len(curve.read_text().splitlines()) > rows):
-            assert process.poll() is None, "ended before it could be killed"
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    train_rpn(killed)
-    with curve.open() as file:
-        assert [int(row["step"]) for row in csv.DictReader(file)] == list(range(1, 41))
-    assert losses(killed.out) == losses(whole.out)
-    for (name, a), (_, b) in zip(
-        read_pieces(killed.out / "part" / "tensors"),
-        read_pieces(whole.out / "part" / "tensors"),
-        strict=True,
-    ):
-        torch.testing.assert_close(a, b, rtol=0, atol=0, msg=name)
 
 
 def test_another_run_is_not_resumed(checkpoints, labels, tmp_path):
