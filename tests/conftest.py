@@ -99,6 +99,7 @@ class ReceivedSpan:
     end_ns: int
     is_error: bool
     attributes: dict[str, Any]
+    links: tuple[str, ...] = ()
 
 
 @dataclass
@@ -158,6 +159,7 @@ def _spans(request: ExportTraceServiceRequest) -> Iterator[ReceivedSpan]:
                     end_ns=span.end_time_unix_nano,
                     is_error=span.status.code == 2,
                     attributes={a.key: _value(a.value) for a in span.attributes},
+                    links=tuple(link.trace_id.hex() for link in span.links),
                 )
 
 

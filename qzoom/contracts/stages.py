@@ -47,6 +47,11 @@ class Context:
     trace: dict[str, str] = field(default_factory=dict)
     tenant: str = DEFAULT_TENANT
 
+    @property
+    def traceparent(self) -> str:
+        """Which span called; empty where nothing is traced."""
+        return self.trace.get("traceparent", "")
+
 
 @dataclass(frozen=True, slots=True)
 class Timing:
@@ -57,12 +62,14 @@ class Timing:
         compute_s: Seconds that the batch took.
         batch_size: Requests that shared the batch.
         cache: What the replica's cache gave, see `CacheUse`; None where there is none.
+        peers: `traceparent` of other requests of the batch, some of them where there are many.
     """
 
     queue_s: float
     compute_s: float
     batch_size: int
     cache: "CacheUse | None" = None
+    peers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,9 @@ Result = TypeVar("Result")
 RETRY_AFTER_S = 1.0
 """What a refused caller is told to wait."""
 
+MAX_PEERS = 8
+"""Other requests of its batch that a trace links to."""
+
 
 @dataclass(eq=False, slots=True)
 class _Waiting(Generic[Item, Result]):
@@ -34,6 +37,7 @@ class _Waiting(Generic[Item, Result]):
     tokens: int
     deadline: float
     arrived: float
+    trace: str
     answer: "asyncio.Future[tuple[Result, Timing]]"
 
 
@@ -79,7 +83,7 @@ class Batcher(Generic[Item, Result]):
         return len(self._urgent) + len(self._patient)
 
     async def submit(
-        self, item: Item, tokens: int, deadline: float, *, is_urgent: bool = True
+        self, item: Item, tokens: int, deadline: float, *, is_urgent: bool = True, trace: str = ""
     ) -> tuple[Result, Timing]:
         """Run one item in some batch. A cancelled caller's item is skipped if it still waits.
 
@@ -88,6 +92,7 @@ class Batcher(Generic[Item, Result]):
             tokens: Its share of the budget.
             deadline: Unix time in seconds after which nobody waits for the result.
             is_urgent: False lets all urgent items go first.
+            trace: `traceparent` of the request, told to the others of its batch.
 
         Returns:
             The result, and where the time went.
@@ -106,7 +111,7 @@ class Batcher(Generic[Item, Result]):
         if self._worker is None:
             self._worker = loop.create_task(self._work(), name=f"{self._name}-batches")
         waiting = _Waiting[Item, Result](
-            item, tokens, deadline, time.monotonic(), loop.create_future()
+            item, tokens, deadline, time.monotonic(), trace, loop.create_future()
         )
         (self._urgent if is_urgent else self._patient).append(waiting)
         self._arrival.set()
@@ -177,9 +182,12 @@ class Batcher(Generic[Item, Result]):
                     await self._run([waiting])
             return
         compute_s = time.monotonic() - started
-        for waiting, result in zip(batch, results, strict=True):
+        traces = [waiting.trace for waiting in batch]
+        for i, (waiting, result) in enumerate(zip(batch, results, strict=True)):
             if not waiting.answer.done():
-                timing = Timing(started - waiting.arrived, compute_s, len(batch))
+                timing = Timing(
+                    started - waiting.arrived, compute_s, len(batch), peers=peers_of(i, traces)
+                )
                 waiting.answer.set_result((result, timing))
 
     def _computed(self, batch: list[_Waiting[Item, Result]]) -> Sequence[Result]:
@@ -192,6 +200,12 @@ class Batcher(Generic[Item, Result]):
             raise Abandoned
         with self._watchdog.busy(), self._stop.watching(is_abandoned):
             return self._compute([waiting.item for waiting in batch])
+
+
+def peers_of(index: int, traces: Sequence[str]) -> tuple[str, ...]:
+    """Choose which requests of a batch one of them is linked to: its neighbours."""
+    others = [*traces[index + 1 :], *traces[:index]]
+    return tuple(trace for trace in others if trace)[:MAX_PEERS]
 
 
 def _fail(waiting: _Waiting[Item, Result], error: Exception) -> None:

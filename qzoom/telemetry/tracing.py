@@ -15,7 +15,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from opentelemetry.context import Context as OtelContext
@@ -23,6 +23,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import (
+    Link,
     NonRecordingSpan,
     SpanContext,
     SpanKind,
@@ -106,7 +107,7 @@ class OpenSpan:
         started = end - int(timing.compute_s * 1e9)
         arrived = started - int(timing.queue_s * 1e9)
         self._tracer.completed(Span.QUEUE, self, arrived, started)
-        self._tracer.completed(Span.COMPUTE, self, started, end)
+        self._tracer.completed(Span.COMPUTE, self, started, end, timing.peers)
 
     def failed(self, error: BaseException) -> None:
         """Mark the span as an error; the text of the exception stays out of the trace."""
@@ -165,7 +166,9 @@ class Tracer:
         finally:
             span.end()
 
-    def completed(self, name: Span, parent: OpenSpan, start_ns: int, end_ns: int) -> None:
+    def completed(
+        self, name: Span, parent: OpenSpan, start_ns: int, end_ns: int, peers: Sequence[str] = ()
+    ) -> None:
         """Record a span that is already over.
 
         Args:
@@ -173,11 +176,18 @@ class Tracer:
             parent: Its parent.
             start_ns: Start in Unix nanoseconds.
             end_ns: End in Unix nanoseconds.
+            peers: `traceparent` of requests that it was done for as well; the span links to them.
         """
         if self._tracer is None:
             return
         context = _W3C.extract(parent.headers)
-        self._tracer.start_span(name.value, context, start_time=start_ns).end(end_ns)
+        linked = (
+            get_current_span(_W3C.extract({"traceparent": peer})).get_span_context()
+            for peer in peers
+        )
+        links = [Link(one) for one in linked if one.is_valid]
+        span = self._tracer.start_span(name.value, context, start_time=start_ns, links=links)
+        span.end(end_ns)
 
     def close(self) -> None:
         """Send what is left, within seconds, and stop.

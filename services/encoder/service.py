@@ -187,10 +187,16 @@ class EncoderService:
         height, width = item.patches.grid
         # The tower sees the whole grid; dropped tokens are dropped behind it.
         (header, buffer), timing = await self._batcher.submit(
-            item, height * width, context.deadline, is_urgent=is_urgent
+            item,
+            height * width,
+            context.deadline,
+            is_urgent=is_urgent,
+            trace=context.traceparent,
         )
         # Resizing is work of this stage; waiting for a thread to do it is queueing.
-        total = Timing(timing.queue_s + waited_s, timing.compute_s + prepare_s, timing.batch_size)
+        total = replace(
+            timing, queue_s=timing.queue_s + waited_s, compute_s=timing.compute_s + prepare_s
+        )
         return Encoded(item.patches.grid, item.num_tokens, header, total, key), buffer
 
     def _encode(self, items: list[VisionInput]) -> list[tuple[BundleHeader, Buffer]]:

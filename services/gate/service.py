@@ -146,7 +146,10 @@ class GateService:
         visuals = await _open(request.images, prompt.spans[len(found) :], read)
         item = _Item(Chain(prompt, keys, found), visuals, request.want_gate)
         num_new = len(prompt.ids) - end_of(prompt, found)
-        result, timing = await self._batcher.submit(item, num_new, request.context.deadline)
+        context = request.context
+        result, timing = await self._batcher.submit(
+            item, num_new, context.deadline, trace=context.traceparent
+        )
         header, suffix = result.suffix
         reply = Prefilled(
             prompt,

@@ -40,6 +40,7 @@ class Job:
         deadline: Unix time in seconds after which nobody waits.
         mailbox: Where tokens go.
         prefix: What it may share with other requests.
+        trace: `traceparent` of the request; empty where nothing is traced.
         is_cancelled: Set by the reader; the scheduler looks at it between steps.
         arrived: Monotonic time in seconds.
     """
@@ -51,6 +52,7 @@ class Job:
     deadline: float
     mailbox: Mailbox
     prefix: Prefix = field(default_factory=Prefix)
+    trace: str = ""
     is_cancelled: bool = False
     arrived: float = field(default_factory=time.monotonic)
 

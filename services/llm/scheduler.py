@@ -22,6 +22,7 @@ from qzoom.model.decoder import Decoder, ResumeInput
 from qzoom.model.generation import Generation
 from qzoom.model.sampling import draw_tokens
 from qzoom.serving.abandon import Abandoned, StopBetweenLayers
+from qzoom.serving.batcher import peers_of
 from qzoom.serving.prefixes import PrefixCache
 from qzoom.serving.watchdog import Watchdog
 from services.llm.job import Job
@@ -248,17 +249,22 @@ class Scheduler:
             return
         complete = [one for one, _ in steps if not one.resumption.remaining]
         if complete:
-            self._start_decoding(complete, logits, len(steps))
+            self._start_decoding(complete, logits, [one for one, _ in steps])
 
-    def _start_decoding(self, complete: list[Prefilling], logits: Tensor, batch_size: int) -> None:
+    def _start_decoding(
+        self, complete: list[Prefilling], logits: Tensor, batch: list[Prefilling]
+    ) -> None:
         """Keep what others can share, and draw the first tokens."""
         joined, timings, now = [], [], time.monotonic()
+        traces = [one.job.trace for one in batch]
         for one in complete:
             self._prefilling.remove(one)
             self._sharing.keep(one)
             started = one.started or now
             use = self._sharing.use(one)
-            timings.append(Timing(started - one.job.arrived, now - started, batch_size, use))
+            peers = peers_of(batch.index(one), traces)
+            queue_s, compute_s = started - one.job.arrived, now - started
+            timings.append(Timing(queue_s, compute_s, len(batch), use, peers))
             joined.append(Running(one.job, self._generation(one), now))
         self._running += joined
         self._draw(joined, logits, timings)

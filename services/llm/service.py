@@ -121,6 +121,7 @@ class LlmService:
             deadline=request.context.deadline,
             mailbox=mailbox,
             prefix=Prefix(shared.keys, shared.ends, found),
+            trace=request.context.traceparent,
         )
         self._scheduler.submit(job)
         try:

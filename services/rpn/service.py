@@ -115,7 +115,10 @@ class RpnService:
         )
         item = _Item(state, Chain(prompt, reply.keys, found), request.tau_roi)
         num_new = len(prompt.ids) - end_of(prompt, found)
-        result, timing = await self._batcher.submit(item, num_new, request.context.deadline)
+        context = request.context
+        result, timing = await self._batcher.submit(
+            item, num_new, context.deadline, trace=context.traceparent
+        )
         output = result.output
         return Proposed(
             proposal=output.proposal,

@@ -33,7 +33,8 @@ async def work(telemetry, request):
         await asyncio.sleep(0.02)
         if request["id"] == "broken":
             raise RuntimeError("the text of an exception")
-        call.ran(Timing(0.005, 0.010, 2), {Attribute.P_REFINE: 0.25})
+        peers = tuple(request.get("peers", ()))
+        call.ran(Timing(0.005, 0.010, 2, peers=peers), {Attribute.P_REFINE: 0.25})
 
 async def main():
     telemetry = ServiceTelemetry("gate")
@@ -135,6 +136,27 @@ def test_concurrent_requests_do_not_mix(exporting):
         ]  # fmt: skip
         by_name = {s.name: s for s in spans}
         assert by_name["gate.prefill"].parent_id == by_name["gateway.request"].span_id
+
+
+def test_a_batch_links_the_traces_of_its_requests(exporting, trace_id):
+    other = secrets.token_hex(16)
+    tracer = Tracer("gateway")
+    with (
+        tracer.span(Span.REQUEST, client_headers(trace_id)) as one,
+        tracer.span(Span.REQUEST, client_headers(other)) as two,
+    ):
+        peers = [[two.headers["traceparent"], "no traceparent"], [one.headers["traceparent"]]]
+        run_stage(
+            [
+                {"id": "r1", "headers": one.headers, "peers": peers[0]},
+                {"id": "r2", "headers": two.headers, "peers": peers[1]},
+            ]
+        )
+    tracer.close()
+    for own, linked in ((trace_id, other), (other, trace_id)):
+        spans = {s.name: s for s in exporting.wait(own, count(4))}
+        assert spans["stage.compute"].links == (linked,)
+        assert spans["stage.queue"].links == ()
 
 
 def test_errors_are_marked_without_their_text(exporting, trace_id):

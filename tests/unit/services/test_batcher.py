@@ -11,7 +11,7 @@ from torch import nn
 
 from qzoom.errors import DeadlineExceeded, InvalidRequest, Overloaded, Unavailable
 from qzoom.serving.abandon import StopBetweenLayers
-from qzoom.serving.batcher import Batcher
+from qzoom.serving.batcher import Batcher, peers_of
 
 SOON_S = 5.0
 
@@ -48,6 +48,28 @@ def batcher(doubler):
 
 def soon():
     return time.time() + SOON_S
+
+
+async def test_each_learns_who_else_was_in_its_batch(batcher, doubler):
+    doubler.may_run.clear()
+    first = asyncio.create_task(batcher.submit(0, 1, soon(), trace="first"))
+    await asyncio.sleep(0.05)
+    tasks = [
+        asyncio.create_task(batcher.submit(item, 3, soon(), trace=trace))
+        for item, trace in ((1, "a"), (2, ""), (3, "c"))
+    ]
+    await asyncio.sleep(0.05)
+    doubler.may_run.set()
+
+    assert (await first)[1].peers == ()
+    peers = [(await task)[1].peers for task in tasks]
+    assert peers == [("c",), ("c", "a"), ("a",)]
+
+
+def test_the_peers_of_a_large_batch_are_some_of_them():
+    traces = [f"{i}" for i in range(20)]
+
+    assert peers_of(18, traces) == ("19", "0", "1", "2", "3", "4", "5", "6")
 
 
 async def held(batcher, doubler, items):
