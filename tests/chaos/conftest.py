@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import ray
 import torch
-from ray._private.internal_api import get_memory_info_reply, get_state_from_address
+from ray._private.internal_api import node_stats
 from ray.exceptions import RayError
 
 from gateway.admission.bounds import AdmissionBounds
@@ -30,6 +30,9 @@ from qzoom.model.pipeline import Pipeline
 
 TIMEOUT_S = 120.0
 SETTLE_S = 60.0
+INLINE_BYTES = 100 * 1024
+"""Ray keeps smaller results in the worker that asked (its max_direct_call_object_size)."""
+
 SIZE = (300, 200)
 QUESTION = "What is it?"
 ROUTES = (
@@ -342,9 +345,18 @@ async def bounds(cluster):
 
 
 def stored_bytes():
-    """Bytes that live objects take in the object store."""
-    reply = get_memory_info_reply(get_state_from_address(None))
-    return reply.store_stats.object_store_bytes_used
+    """Bytes that live objects take in the object store, but for those of Serve's controller.
+
+    It keeps what each replica said when it was started, and that of dead ones for a while.
+    """
+    [node] = [node for node in ray.nodes() if node["Alive"]]
+    stats = node_stats(node["NodeManagerAddress"], node["NodeManagerPort"])
+    controller = ray.get_actor("SERVE_CONTROLLER_ACTOR", namespace="serve")._actor_id.binary()
+    [references] = [w.object_refs for w in stats.core_workers_stats if w.actor_id == controller]
+    kept = {one.object_id: one.object_size for one in references}
+    return stats.store_stats.object_store_bytes_used - sum(
+        size for size in kept.values() if size > INLINE_BYTES
+    )
 
 
 @pytest.fixture
