@@ -51,7 +51,7 @@ class Sample:
         total_s: Seconds to the end.
         num_pieces: Pieces of text that arrived.
         error: What went wrong, None if nothing did.
-        extra: What our system says of the request at its end, as over REST.
+        extra: What our system says of the request, named as over REST.
     """
 
     item: int
@@ -122,7 +122,7 @@ class RestClient:
 
     def __init__(self, http: httpx.AsyncClient, model: str) -> None:
         self._http, self._model = http, model
-        self._bodies: dict[int, bytes] = {}
+        self._bodies: dict[int, tuple[Item, bytes]] = {}
 
     async def ask(self, index: int, item: Item) -> Sample:
         """See `Client`."""
@@ -153,13 +153,15 @@ class RestClient:
 
     def _body(self, index: int, item: Item) -> bytes:
         # Written once, so that the generator's own work stays small beside the server's.
-        if index not in self._bodies:
+        written_for, body = self._bodies.get(index, (None, b""))
+        if written_for is not item:
             extra: dict[str, Any] = {"max_tokens": item.max_tokens}
             if item.method:
                 extra["qzoom"] = item.method
-            body = chat_body(item.image, item.question, model=self._model, extra=extra)
-            self._bodies[index] = json.dumps(body).encode()
-        return self._bodies[index]
+            fields = chat_body(item.image, item.question, model=self._model, extra=extra)
+            body = json.dumps(fields).encode()
+            self._bodies[index] = item, body
+        return body
 
 
 class GrpcClient:
@@ -191,12 +193,12 @@ class GrpcClient:
             async for event in self._stub.AnswerStream(request, timeout=REQUEST_TIMEOUT_S):
                 kind = event.WhichOneof("event")
                 if kind == "started":
-                    extra["route"] = (
-                        pb.Route.Name(event.started.route).removeprefix("ROUTE_").lower()
-                    )
+                    extra |= _read_started(event.started)
                 elif kind == "delta" and event.delta.text:
                     first = first or time.perf_counter() - began
                     pieces.append(event.delta.text)
+                elif kind == "finished" and event.finished.degraded:
+                    extra["degraded"] = event.finished.degraded
         except grpc.RpcError as failure:
             error = f"gRPC {failure.code().name}"
         return _sample(index, pieces, first, time.perf_counter() - began, error, extra)
@@ -213,6 +215,20 @@ def _sample(
     if error is None and first is None:
         error = "no text"
     return Sample(index, "".join(pieces), first, total_s, len(pieces), error, extra)
+
+
+def _read_started(started: pb.Started) -> dict[str, Any]:
+    """Return what REST says of the same: how the question was answered."""
+    budgets = started.budgets
+    return {
+        "route": pb.Route.Name(started.route).removeprefix("ROUTE_").lower(),
+        "tau_gate": started.tau_gate if started.HasField("tau_gate") else None,
+        "budgets": {
+            "max_visual_tokens": budgets.max_visual_tokens,
+            "max_roi_tokens": budgets.max_roi_tokens,
+        },
+        "brownout": {"level": started.brownout.level} if started.HasField("brownout") else None,
+    }
 
 
 def _read_event(line: str) -> tuple[str, dict[str, Any]]:

@@ -47,25 +47,37 @@ def run(load: HandoffLoad, say: Say) -> Report:
         "hand-over", "benchmarks.servers.handoff_probe", given, environment=ENVIRONMENT
     ) as probe:
         found = probe.ready["found"]
-    empty = [one["whole_s"] for one in found[str(EMPTY)]]
+    empty = found[str(EMPTY)]
     by_size = {mb: found[str(count)] for mb, count in tokens.items()}
     return _report(load, empty, by_size)
 
 
 def _report(
     load: HandoffLoad,
-    empty: Sequence[float],
+    hops: Sequence[Mapping[str, float]],
     found: Mapping[int, Sequence[Mapping[str, float]]],
 ) -> Report:
     def over(mb: int, which: str) -> Spread:
         return spread([1e3 * one[which] for one in found[mb]])
 
+    empty = [one["whole_s"] for one in hops]
+    inside = spread([1e3 * one["by_value_s"] for one in hops])
     above = {
         mb: spread([1e3 * (one["whole_s"] - e) for one, e in zip(runs, empty, strict=True)])
         for mb, runs in found.items()
     }
     parts = {
         name: {mb: over(mb, name) for mb in found} for name in ("pack_s", "copy_s", "memcpy_s")
+    }
+    by_value = {
+        mb: spread(
+            [
+                1e3 * (one["by_value_s"] - hop["by_value_s"])
+                for one, hop in zip(runs, hops, strict=True)
+            ]
+        )
+        for mb, runs in found.items()
+        if "by_value_s" in runs[0]
     }
     times = {mb: above[mb].median / parts["memcpy_s"][mb].median for mb in found}
     return Report(
@@ -74,14 +86,19 @@ def _report(
         tables=[
             Rows(
                 title=f"ms, median (quartiles) of {load.rounds}; an empty hop takes "
-                f"{spread([1e3 * e for e in empty]).text(2)}",
-                columns=("MB", "above it", "packing", "copying in", "memcpy", "times memcpy"),
+                f"{spread([1e3 * e for e in empty]).text(2)} by reference, "
+                f"{inside.text(2)} by value",
+                columns=(
+                    *("MB", "above it", "packing", "copying in", "memcpy", "times memcpy"),
+                    "by value, above it",
+                ),
                 rows=tuple(
                     (
                         str(mb),
                         above[mb].text(2),
                         *(parts[name][mb].text(2) for name in parts),
                         f"{times[mb]:.1f}",
+                        by_value[mb].text(2) if mb in by_value else "",
                     )
                     for mb in found
                 ),
@@ -89,11 +106,13 @@ def _report(
         ],
         figures={
             "empty_hop_ms": asdict(spread([1e3 * e for e in empty])),
+            "empty_hop_by_value_ms": asdict(inside),
             "by_mb": {
                 str(mb): {
                     "above_empty_ms": asdict(above[mb]),
                     **{f"{name.removesuffix('_s')}_ms": asdict(parts[name][mb]) for name in parts},
                     "times_memcpy": times[mb],
+                    "by_value_above_empty_ms": asdict(by_value[mb]) if mb in by_value else None,
                 }
                 for mb in found
             },
@@ -122,5 +141,9 @@ def _report(
                 for mb, limit in LIMIT_OF_MEMCPY.items()
                 if mb in found
             ),
+        ],
+        notes=[
+            "One copy on each side: into the object store, and out of its shared memory into the "
+            "consumer's cache; by value, copies are the transport's.",
         ],
     )

@@ -32,6 +32,7 @@ class Outcome:
         samples: One per request.
         items: What they asked.
         slo_s: Within which an answer must be complete to count.
+        num_changed: Of the answers that were asked for again alone, those that are others.
     """
 
     server: str
@@ -41,6 +42,7 @@ class Outcome:
     samples: Sequence[Sample]
     items: Sequence[Item]
     slo_s: float
+    num_changed: int = 0
 
     @property
     def answered(self) -> list[Sample]:

@@ -62,7 +62,7 @@ def run_against(found: Sequence[Contender], plan: LoadPlan, say: Say) -> Report:
         tables=[_table(outcomes, plan)],
         figures=_figures(outcomes),
         plot=_plot(outcomes, plan),
-        notes=_notes(plan),
+        notes=_notes(plan, outcomes),
     )
 
 
@@ -100,7 +100,7 @@ def _report(
     if tail is not None and quiet is not None:
         what = f"p99 TTFT at {WORKING_POINT:.0%} load, of idle"
         targets.append(Target(what, tail / quiet, TAIL_LIMIT))
-    notes = _notes(plan)
+    notes = _notes(plan, outcomes)
     if plan.vllm_python is None:
         notes.append("vLLM was left out: no environment with it was named (--vllm-python).")
     return Report(
@@ -123,11 +123,16 @@ def _load(plan: LoadPlan, found: Sequence[Contender]) -> dict[str, Any]:
     }
 
 
-def _notes(plan: LoadPlan) -> list[str]:
+def _notes(plan: LoadPlan, outcomes: Mapping[str, Sequence[Outcome]]) -> list[str]:
+    changed = {server: sum(o.num_changed for o in runs) for server, runs in outcomes.items()}
+    others = ", ".join(
+        f"{count} of {server} were others" for server, count in changed.items() if count
+    )
     return [
         f"In time: complete within {plan.slo_s:g} s of the sending. The client runs on the same "
         "machine; reading and resizing the picture is part of every time.",
-        f"At every rate, {plan.checked} answers were asked for again alone, and were the same.",
+        f"At every rate, {plan.checked} answers were asked for again alone: "
+        f"{others or 'they were the same'}.",
     ]
 
 
@@ -210,6 +215,7 @@ def _figures(outcomes: Mapping[str, Sequence[Outcome]]) -> dict[str, Any]:
                     "share_right": outcome.share_right,
                     "requests": len(outcome.samples),
                     "errors": outcome.errors,
+                    "changed_alone": outcome.num_changed,
                     **_latencies(outcome),
                 }
                 for outcome in sorted(runs, key=lambda o: o.rate)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.clients import Client, open_client
-from benchmarks.contest import OURS, Say
+from benchmarks.clients import Client, Sample, open_client
+from benchmarks.contest import OURS, Say, asked_alike
 from benchmarks.questions import Method, mixed_items
 from benchmarks.report import Plot, Report, Rows, Target
 from benchmarks.servers.launch import ServerProcess
@@ -17,6 +17,9 @@ from qzoom.errors import QZoomError
 
 METHODS: tuple[Method, ...] = ({}, {"route": "direct"}, {"route": "zoom", "tau_roi": 0.02})
 SETTLE_S = 3.0
+CHECKED = 8
+"""Of the first answers, which are asked for again in the end."""
+
 GROWTH_LIMIT = 1.05
 """Memory of a service at the end, of what it had once it was warm."""
 
@@ -76,7 +79,8 @@ def run(model: Path, load: MemoryLoad, say: Say) -> Report:
 
 async def _load(server: ServerProcess, load: MemoryLoad, say: Say) -> list[Moment]:
     items = mixed_items(load.requests, per_picture=load.per_picture, methods=METHODS, max_tokens=8)
-    waiting, answered, moments = iter(range(load.requests)), 0, []
+    waiting, answered, moments = iter(range(load.requests)), 0, list[Moment]()
+    first: list[Sample] = []
     marks = {max(1, load.requests * n // load.samples) for n in range(1, load.samples)}
     marks.add(load.warm)
 
@@ -89,6 +93,8 @@ async def _load(server: ServerProcess, load: MemoryLoad, say: Say) -> list[Momen
                 if sample.error is not None:
                     raise QZoomError(f"a request failed: {sample.error}")
                 answered += 1
+                if len(first) < CHECKED:
+                    first.append(sample)
                 if answered in marks:
                     say(f"{answered} of {load.requests} answered")
                     moments.append(await asyncio.to_thread(_look, server, answered))
@@ -99,6 +105,10 @@ async def _load(server: ServerProcess, load: MemoryLoad, say: Say) -> list[Momen
                     group.create_task(work(client))
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
+        for before in first:
+            after = await client.ask(before.item, asked_alike(items[before.item], before))
+            if after.text != before.text:
+                raise QZoomError(f"{before.text!r} at first, {after.text!r} in the end")
     return sorted(moments, key=lambda moment: moment.answered)
 
 
@@ -154,6 +164,7 @@ def _report(model: Path, load: MemoryLoad, moments: Sequence[Moment]) -> Report:
         targets=targets,
         notes=[
             "Object store: bytes of live objects; state in flight, and what caches hold. Services: "
-            "memory that no other process shares."
+            "memory that no other process shares.",
+            f"The first {CHECKED} questions, asked again in the end, got the same answers.",
         ],
     )

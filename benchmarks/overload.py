@@ -10,13 +10,16 @@ import resource
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from benchmarks.clients import chat_body
+from benchmarks.questions import mixed_items
 from benchmarks.raw_client import Outcome, prepare, send
 from benchmarks.report import Plot, Report, Rows, Target
+from benchmarks.servers.launch import Endpoint
 
 TIMEOUT_S = 60.0
 OK = 200
@@ -72,6 +75,16 @@ class Run:
     def statuses(self) -> dict[str, int]:
         """How many answers had which status."""
         return dict(sorted(Counter(str(one.status) for one in self.outcomes).items()))
+
+
+def run_with(endpoint: Endpoint, load: OverloadLoad, on_run: Callable[[str], None]) -> Report:
+    """Ask one server the questions of the other benches."""
+    extra = {"stream": False}
+    bodies = [
+        chat_body(item.image, item.question, model=endpoint.model, extra=extra)
+        for item in mixed_items(64, per_picture=2)
+    ]
+    return run(replace(load, url=endpoint.url), bodies, on_run)
 
 
 def run(

@@ -10,8 +10,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import httpx
 import numpy as np
@@ -24,23 +23,48 @@ from benchmarks.servers.processes import cpu_s_of_tree
 from deploy.local import ENVIRONMENT, LOOPBACK
 from qzoom.errors import QZoomError
 
-ONE_PROCESS, DEFAULT, LEAN, THROUGHPUT = "one process", "Serve default", "lean", "throughput"
+ONE_PROCESS = "one process"
 ALL_INTERFACES = "0.0.0.0"
-PROFILES: dict[str, dict[str, str]] = {
-    DEFAULT: {},
-    LEAN: {
-        "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
-        "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
-        "RAY_SERVE_LOG_TO_STDERR": "0",
-        "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1000",
-    },
-    THROUGHPUT: {
-        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-        "RAY_SERVE_ENABLE_HA_PROXY": "1",
-        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
-    },
+LEAN_SERVE = {
+    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+    "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
+    "RAY_SERVE_LOG_TO_STDERR": "0",
+    "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1000",
 }
-"""Variables of Ray Serve by profile; `throughput` listens on every interface."""
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One way to run Serve.
+
+    Attributes:
+        variables: Of Ray Serve.
+        by_value: Whether stages are called through Serve's gRPC transport.
+        has_own_port: Whether the gateway is asked without Serve's proxy.
+    """
+
+    variables: dict[str, str] = field(default_factory=dict)
+    by_value: bool = False
+    has_own_port: bool = False
+
+
+DEFAULT, LEAN, THROUGHPUT = "Serve default", "lean", "throughput"
+BY_VALUE, DIRECT = "by value", "lean, by value, own port"
+PROFILES: dict[str, Profile] = {
+    DEFAULT: Profile(),
+    LEAN: Profile(LEAN_SERVE),
+    BY_VALUE: Profile(by_value=True),
+    DIRECT: Profile(LEAN_SERVE, by_value=True, has_own_port=True),
+    THROUGHPUT: Profile(
+        {
+            "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+            "RAY_SERVE_ENABLE_HA_PROXY": "1",
+            "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+        },
+        by_value=True,
+    ),
+}
+"""By name; `throughput` listens on every interface."""
 
 NETWORK_OF_ITS_OWN = ("unshare", "-n", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
 ADDED_LIMIT_MS, CPU_LIMIT_MS, RATE_AIM = 10.0, 6.0, 250.0
@@ -86,17 +110,22 @@ class PipeCost:
 
 
 def run(load: PipeLoad, say: Say) -> Report:
-    """Measure all profiles that this machine can run."""
-    costs: dict[str, list[PipeCost]] = {}
-    with ExitStack() as stack:
-        servers = []
-        for name in (ONE_PROCESS, DEFAULT, LEAN):
+    """Measure all profiles that this machine can run.
+
+    The server of one process is measured beside each of the others, round by round. No two Rays run
+    at once: an idle one takes a sixth of a core.
+    """
+    costs: dict[str, list[PipeCost]] = {ONE_PROCESS: []}
+    with noop_server(ONE_PROCESS, load) as base:
+        for name in PROFILES:
+            if name == THROUGHPUT:
+                continue
             say(f"starting {name}")
-            servers.append(stack.enter_context(noop_server(name, load)))
-        for _ in range(load.rounds):
-            for server in servers:
-                say(server.name)
-                costs.setdefault(server.name, []).append(measure(server, load))
+            with noop_server(name, load) as server:
+                for number in range(load.rounds):
+                    say(f"{name}, round {number + 1}")
+                    costs[ONE_PROCESS].append(measure(base, load))
+                    costs.setdefault(name, []).append(measure(server, load))
     notes = ["CPU: all processes of the server; the client, on the same machine, is left out."]
     missing = why_no_network()
     if missing is None:
@@ -113,14 +142,19 @@ def run(load: PipeLoad, say: Say) -> Report:
 
 def noop_server(name: str, load: PipeLoad) -> ServerProcess:
     """Describe the server of a profile; entering it starts it."""
-    is_throughput = name == THROUGHPUT
+    is_throughput, profile = name == THROUGHPUT, PROFILES.get(name, Profile())
     gateways = load.gateways if is_throughput else int(name != ONE_PROCESS)
     host = ALL_INTERFACES if is_throughput else LOOPBACK
     return ServerProcess(
         name,
         "benchmarks.servers.noop",
-        {"gateways": gateways, "host": host},
-        environment={**ENVIRONMENT, **PROFILES.get(name, {})},
+        {
+            "gateways": gateways,
+            "host": host,
+            "by_value": profile.by_value,
+            "has_own_port": profile.has_own_port,
+        },
+        environment={**ENVIRONMENT, **profile.variables},
     )
 
 

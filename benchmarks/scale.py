@@ -86,6 +86,7 @@ def run(model: Path, load: ScaleLoad, say: Say) -> Report:
     costs = _stage_costs(model, load, say)
     cores = len(os.sched_getaffinity(0))
     found: dict[int, tuple[float, float]] = {}
+    answers: dict[int, str] = {}
     queues: Model | None = None
     for replicas in (1, 2):
         say(f"the real system, {replicas} replicas")
@@ -93,12 +94,14 @@ def run(model: Path, load: ScaleLoad, say: Say) -> Report:
             "model": str(model),
             "threads": 1,
             "replicas": dict.fromkeys(("encoder", "gate", "rpn", "llm"), replicas),
+            # The simulation knows of no brown-out.
+            "gateway": {"brownout_steps": 0, "admit_requests": 2 * load.clients},
         }
         with ServerProcess(OURS, "benchmarks.servers.ours", given) as server:
             if queues is None:
                 overhead, tokens = _overhead(server, costs, load)
                 queues = _model(costs, tokens, overhead)
-            real = _real(server, load)
+            real = _real(server, load, answers)
         foretold = _simulate(queues, load, dict.fromkeys(SERVICES.values(), replicas), cores)
         found[replicas] = (real, foretold)
     assert queues is not None
@@ -174,7 +177,8 @@ def _model(costs: Mapping[str, StageCost], tokens: float, overhead_s: float) -> 
     )
 
 
-def _real(server: ServerProcess, load: ScaleLoad) -> float:
+def _real(server: ServerProcess, load: ScaleLoad, answers: dict[int, str]) -> float:
+    """Answers per second; compares them with `answers` by question, or fills these in."""
     warm = mixed_items(load.clients, per_picture=1, methods=METHODS)
     asyncio.run(run_closed(server.endpoint, warm, clients=load.clients))
     items = mixed_items(
@@ -186,6 +190,10 @@ def _real(server: ServerProcess, load: ScaleLoad) -> float:
     closed = asyncio.run(run_closed(server.endpoint, items[load.clients :], clients=load.clients))
     if closed.errors:
         raise QZoomError(f"{len(closed.errors)} requests failed: {closed.errors[0]}")
+    for sample in closed.samples:
+        before = answers.setdefault(sample.item, sample.text)
+        if before != sample.text:
+            raise QZoomError(f"{before!r} with one replica each, {sample.text!r} with two")
     return closed.throughput
 
 
@@ -289,4 +297,5 @@ def _report(
             Target(f"simulation against run, {n} replicas", differences[n], AGREEMENT)
             for n in found
         ],
+        notes=["Every question got the same answer from one replica of each and from two."],
     )

@@ -20,6 +20,7 @@ for command in (
     bench_service.load,
     bench_service.reuse,
     bench_service.scale,
+    bench_service.overload,
     bench_service.memory,
 ):
     app.command()(command)
@@ -105,26 +106,3 @@ def _picture() -> "NDArray[np.uint8]":
     from qzoom.data.dataset import example
 
     return np.asarray(example("test", 0, 0)[1].convert("RGB"))
-
-
-@app.command()
-def overload(
-    url: Annotated[str, typer.Option(help="Server to ask, on this machine.")],
-    model: Annotated[str, typer.Option(help="Model's name there.")] = "builtin",
-    times: Annotated[float, typer.Option(min=1, max=100, help="Times the saturation.")] = 5.0,
-    seconds: Annotated[float, typer.Option(min=1, max=600, help="Length of each run.")] = 15.0,
-    rounds: Annotated[int, typer.Option(min=1, max=100, help="Saturation and overload.")] = 2,
-    folder: Out = None,
-) -> None:
-    """Give a running server several times the load that fits."""
-    from benchmarks.clients import chat_body
-    from benchmarks.overload import OverloadLoad, run
-    from benchmarks.questions import mixed_items
-
-    items = mixed_items(64, per_picture=2)
-    extra = {"stream": False}
-    bodies = [chat_body(i.image, i.question, model=model, extra=extra) for i in items]
-    load = OverloadLoad(url.rstrip("/"), times=times, seconds=seconds, rounds=rounds)
-    with progress() as say:
-        report = run(load, bodies, say)
-    finish(report, folder)

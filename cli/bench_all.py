@@ -20,6 +20,7 @@ BENCHES: tuple[tuple[str, ...], ...] = (
     ("reuse",),
     ("memory",),
     ("scale",),
+    ("overload",),
     ("load", "--rates", "2,8,16,32,64", "--seconds", "6"),
     (
         *("load", "--rates", "2,8,16,32,64", "--seconds", "6"),
@@ -28,19 +29,27 @@ BENCHES: tuple[tuple[str, ...], ...] = (
 )
 """In the order in which they run: the shortest first."""
 
+QUICK = {"pipe", "reuse", "memory", "scale", "overload", "load"}
+"""Benches that know `--quick`; the others take less than a minute."""
+
 TIMEOUT_S = 900.0
 """Of one bench; a bench that hangs does not cost the others."""
 
 
 def run_all(
     folder: Annotated[Path, typer.Option("--out", help="Folder for JSON and plots.")],
+    quick: Annotated[bool, typer.Option("--quick", help="Rougher, for a first look.")] = False,
     only: Annotated[str | None, typer.Option(help="Names of benches, with commas between.")] = None,
 ) -> None:
     """Run every bench, one after the other: under 25 minutes on a quiet machine of two cores."""
     wanted = None if only is None else set(only.split(","))
     if wanted is not None and (unknown := wanted - {bench[0] for bench in BENCHES}):
         raise Failure(f"--only: no bench is named {', '.join(sorted(unknown))}")
-    chosen = [bench for bench in BENCHES if wanted is None or bench[0] in wanted]
+    chosen = [
+        (*bench, *(("--quick",) if quick and bench[0] in QUICK else ()))
+        for bench in BENCHES
+        if wanted is None or bench[0] in wanted
+    ]
     table = Table(title=f"results in {folder}", title_justify="left")
     for name in ("bench", "took", "outcome"):
         table.add_column(name)

@@ -18,7 +18,7 @@ from cli import client
 from cli.answer import Answered, from_answer, stage_table
 from cli.console import out, printable
 from cli.examples import Example, examples
-from cli.system import System, free_port, running_system, service_table
+from cli.system import System, running_system, service_table
 from cli.waterfall import Waterfall
 from qzoom.builtin import builtin_model
 from qzoom.overlay import draw_overlay
@@ -60,6 +60,7 @@ def demo(
     """Start the system, ask example questions over REST and gRPC, show what happened, stop."""
     from deploy.config import AppConfig
     from deploy.local import LocalConfig
+    from deploy.machine import free_port
 
     began = time.monotonic()
     report = Report()

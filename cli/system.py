@@ -3,7 +3,6 @@
 import json
 import logging
 import signal
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -118,14 +117,6 @@ def check_checkpoint(folder: Path) -> None:
         raise Failure(f"{folder} has no readable config.json: {error}") from None
     if not list(folder.glob("*.safetensors")):
         raise Failure(f"{folder} has no *.safetensors file")
-
-
-def free_port() -> int:
-    """Find a TCP port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    assert isinstance(port, int)
-    return port
 
 
 def service_table(services: list[dict[str, Any]]) -> Table:

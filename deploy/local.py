@@ -19,7 +19,7 @@ from typing import Any, Literal, Self
 import httpx
 
 from deploy.config import AppConfig
-from deploy.machine import check_free, end_processes_of, environment
+from deploy.machine import check_free, end_processes_of, environment, free_port
 from deploy.states import deployment_states
 from qzoom.errors import Unavailable
 
@@ -65,6 +65,8 @@ class LocalConfig:
         start_timeout_s: Longest time until the system must be ready.
         object_store_bytes: Shared memory for state in flight.
         drain_timeout_s: Longest time for the requests that run when the system is told to stop.
+        is_direct: Whether the gateways themselves listen on the HTTP port, instead of Serve's
+            proxy: a hop less, but the requests of a gateway that dies are lost.
     """
 
     app: AppConfig
@@ -74,6 +76,7 @@ class LocalConfig:
     start_timeout_s: float = 600.0
     object_store_bytes: int = 1024**3
     drain_timeout_s: float = 60.0
+    is_direct: bool = False
 
     @property
     def is_local_only(self) -> bool:
@@ -236,9 +239,13 @@ class LocalSystem:
         from deploy.app import build  # noqa: PLC0415
 
         self._is_serving = True
+        host, port = self._config.host, self._config.port
+        if self._config.is_direct:
+            # Serve's proxy has a port, whether anybody asks there or not.
+            host, port = LOOPBACK, free_port()
         serve.start(
             proxy_location=ProxyLocation.HeadOnly,
-            http_options=HTTPOptions(host=self._config.host, port=self._config.port),
+            http_options=HTTPOptions(host=host, port=port),
             grpc_options=gRPCOptions(
                 port=self._config.grpc_port, grpc_servicer_functions=list(GRPC_SERVICERS)
             ),
@@ -274,6 +281,8 @@ def _for_this_machine(config: LocalConfig, folder: Path) -> AppConfig:
     """Fill in what follows from running everything here, with files in a folder of its own."""
     app, store = config.app, f"sqlite://{folder / 'store.sqlite3'}"
     gateway = {"local_clients_only": config.is_local_only, "store": store, **app.gateway}
+    if config.is_direct:
+        gateway |= {"own_host": config.host, "own_port": config.port}
     services: dict[str, Any] = {"gateway": gateway}
     for name in ("encoder", "gate", "rpn", "llm"):
         own: dict[str, Any] = getattr(app, name)

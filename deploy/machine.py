@@ -26,6 +26,12 @@ def check_free(host: str, port: int) -> None:
             raise Unavailable(f"cannot listen on {host}:{port}: {error.strerror}") from error
 
 
+def free_port() -> int:
+    """Find a TCP port of the loopback address that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
 @contextmanager
 def environment(values: Mapping[str, str], without: tuple[str, ...]) -> Iterator[None]:
     """Change the environment for processes that are started meanwhile."""

@@ -10,7 +10,7 @@ from ray.serve.handle import DeploymentHandle
 from gateway.access.access import Access
 from gateway.access.prediction import visual_cost, with_threshold
 from gateway.admission.admission import Admission
-from gateway.admission.bounds import MIB
+from gateway.admission.bounds import KIB, MIB
 from gateway.admission.shared import SharedDesk
 from gateway.app import Probes, create_app
 from gateway.describe import described
@@ -21,6 +21,8 @@ from gateway.images.decoder import ImageDecoder
 from gateway.ledger import Ledger
 from gateway.live import with_live
 from gateway.memory import PictureMemory
+from gateway.rest.port import OwnPort
+from gateway.rest.proxy import guarded
 from gateway.rpc.health import HealthMethods
 from gateway.rpc.methods import QZoomMethods
 from gateway.services import Services
@@ -51,8 +53,9 @@ class GatewayDeployment(QZoomMethods, HealthMethods):
         rpn: DeploymentHandle[Any],
         llm: DeploymentHandle[Any],
     ) -> None:
+        handles = Handles(encoder, gate, rpn, llm, settings.by_value_kib * KIB)
         self._settings = settings
-        handles = Handles(encoder, gate, rpn, llm)
+        self._port: OwnPort | None = None
         self._telemetry = GatewayTelemetry(settings.max_traces)
         limits = settings.request_limits()
         self._fetcher = ImageFetcher(settings.fetch_policy(), settings.fetch_limits(), limits)
@@ -87,7 +90,11 @@ class GatewayDeployment(QZoomMethods, HealthMethods):
         )
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        """Build the HTTP side; called by Serve after the constructor."""
+        """Build the HTTP side; called by Serve after the constructor.
+
+        Raises:
+            Unavailable: If another program listens on this gateway's own port.
+        """
         probes = Probes(
             model=self._model,
             ready=self.ready,
@@ -96,6 +103,11 @@ class GatewayDeployment(QZoomMethods, HealthMethods):
             traces=self._ledger.traces,
             stats=self._stats,
         )
+        if self._settings.own_port:
+            direct = create_app(self.edge, probes, behind_serve=False)
+            self._port = OwnPort(
+                guarded(direct, self.edge.limits), self._settings.own_host, self._settings.own_port
+            )
         return create_app(self.edge, probes, behind_serve=True)
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
@@ -131,6 +143,8 @@ class GatewayDeployment(QZoomMethods, HealthMethods):
 
     def __del__(self) -> None:
         """Stop what this replica started."""
+        if self._port is not None:
+            self._port.close()
         self._access.close()
         self._desk.close()
         self._ledger.close()

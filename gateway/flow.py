@@ -107,7 +107,12 @@ class Flow:
             async with self._admission.enter(request, cost, telemetry) as grant:
                 options = relieved(asked, facts, grant.level, grant.brownout)
                 job = _Job(
-                    request, facts, options, route.brownout(grant.level, asked, options), telemetry
+                    request,
+                    facts,
+                    options,
+                    route.brownout(grant.level, asked, options),
+                    telemetry,
+                    by_value=cost.store_bytes <= self._handles.by_value_bytes,
                 )
                 with telemetry.step(Span.IMAGE_DECODE):
                     pictures = await self._images.decode(request)
@@ -155,6 +160,7 @@ class Flow:
             self._memory,
             affinity,
             recalls=recalls,
+            by_value=job.by_value,
         ) as stages:
             # 1. The whole pictures, coarsely.
             sources = [stages.source(one.pixels, one.digest) for one in pictures]
@@ -250,6 +256,7 @@ class _Job:
         options: The request's, with what brown-out fills in.
         brownout: What that was.
         telemetry: Of the request.
+        by_value: Whether its state travels inside messages.
     """
 
     request: AnswerRequest
@@ -257,6 +264,7 @@ class _Job:
     options: Options
     brownout: Brownout | None
     telemetry: RequestTelemetry
+    by_value: bool
 
 
 async def _twice(call: Callable[[], Coroutine[Any, Any, Result]]) -> Result:

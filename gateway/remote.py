@@ -1,6 +1,6 @@
-"""How is one method of a service called? By reference, with a deadline and typed errors.
+"""How is one method of a service called? With a deadline, and typed errors.
 
-Every call says `_by_reference=True`: in gRPC mode a handle would pin the references that it carries
+Every call that carries references says `_by_reference=True`: in gRPC mode a handle would pin them
 for ever. Leaving a call early cancels it in the replica. Whatever Ray or Serve raises leaves here
 as a `QZoomError`, whose class says what the caller can do.
 """
@@ -11,16 +11,22 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
+import grpc
+import numpy as np
 from ray.exceptions import ObjectLostError, RayActorError, RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
+from qzoom.contracts.tensors import Buffer
 from qzoom.errors import DeadlineExceeded, Overloaded, QZoomError, StateLost, Unavailable
 
 Reference = Any
 """A `ray.ObjectRef`; Ray types it by its content, which the gateway does not know."""
+
+Message = Any
+"""Whatever a method yields."""
 
 RETRY_AFTER_S = 1.0
 """What a client is told to wait when a service refuses a request."""
@@ -44,43 +50,94 @@ class Patience:
         return max(0.0, self.deadline - time.time())
 
 
+class Results(Protocol):
+    """What a call yields, in order. Waiting for it belongs into a `translated` block."""
+
+    async def message(self) -> Message:
+        """Wait for the next one, and open it."""
+        ...
+
+    async def buffer(self) -> Buffer | Reference:
+        """Wait for the next one, a buffer; unopened where it has a reference."""
+        ...
+
+
+class ByReference:
+    """References of what a method yields, which Ray holds."""
+
+    def __init__(self, references: AsyncIterator[Reference]) -> None:
+        self._references = references
+
+    async def message(self) -> Message:
+        """See `Results`."""
+        return await (await anext(self._references))
+
+    async def buffer(self) -> Reference:
+        """See `Results`."""
+        return await anext(self._references)
+
+
+class ByValue:
+    """What a method yields, as it comes."""
+
+    def __init__(self, values: AsyncIterator[Any]) -> None:
+        self._values = values
+
+    async def message(self) -> Message:
+        """See `Results`."""
+        return await anext(self._values)
+
+    async def buffer(self) -> Buffer:
+        """See `Results`."""
+        buffer: Buffer = await anext(self._values)
+        return buffer
+
+
 @asynccontextmanager
 async def streamed(
     handle: DeploymentHandle[Any],
     method: str,
     request: object,
-    references: Sequence[Reference],
+    state: Sequence[Buffer | Reference],
     patience: Patience,
     affinity: str = "",
-) -> AsyncIterator[AsyncIterator[Reference]]:
+    *,
+    by_value: bool = False,
+) -> AsyncIterator[Results]:
     """Call a generator method of a service.
 
     Args:
         handle: Of the service.
         method: Name of the method, an async generator.
         request: Its message.
-        references: State that it reads; travels inside a list, so that nobody opens it on the way.
+        state: That it reads; travels inside a list, so that nobody opens references on the way.
         patience: How long a replica may take to accept the call.
         affinity: Serve's session id: a router that goes by it sends calls of the same text to the
             same replica. Serve's default router takes no notice.
+        by_value: Whether everything travels inside the messages of Serve's own gRPC transport,
+            which costs a third of a call by way of Ray. It would pin references for ever, so that
+            there must be none, and its messages are bounded.
 
     Yields:
-        The references of what the method yields, in order, unopened. Opening one, or waiting for
-        the next, belongs into a `translated` block.
+        What the method yields, in order.
 
     Raises:
         QZoomError: If no replica takes the call.
     """
     caller = handle.options(
-        method_name=method, stream=True, _by_reference=True, session_id=affinity
+        method_name=method, stream=True, _by_reference=not by_value, session_id=affinity
     )
-    response = caller.remote(request, list(references))
+    response = caller.remote(request, list(state))
     assert isinstance(response, DeploymentResponseGenerator)
     is_complete = False
     try:
-        async with translated(handle.deployment_name, patience):
-            results = await response._to_object_ref_gen()
-        yield results
+        if by_value:
+            assert all(isinstance(one, np.ndarray) for one in state), "references are pinned"
+            yield ByValue(response)
+        else:
+            async with translated(handle.deployment_name, patience):
+                results = await response._to_object_ref_gen()
+            yield ByReference(results)
         is_complete = True
     finally:
         if not is_complete:
@@ -110,7 +167,7 @@ async def translated(service: str, patience: Patience) -> AsyncIterator[None]:
             message = f"the {service} service did not answer within {patience.limit_s:g} s"
             raise Unavailable(message, retry_after_s=RETRY_AFTER_S) from None
         raise DeadlineExceeded(f"the deadline passed while waiting for {service}") from None
-    except (RayActorError, ObjectLostError) as error:
+    except (RayActorError, ObjectLostError, grpc.aio.AioRpcError) as error:
         message = f"the {service} service died while it worked on the request"
         raise StateLost(message, retry_after_s=RETRY_AFTER_S) from error
     except BackPressureError as error:

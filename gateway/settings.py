@@ -12,6 +12,9 @@ from gateway.limit_settings import LimitSettings
 
 _FETCH = FetchLimits()
 
+MAX_BY_VALUE_KIB = 1024
+"""A message of Serve's may have 4 MiB; text may have three times the tokens that are predicted."""
+
 
 class GatewaySettings(LimitSettings, AccessOptions):
     """What the operator may choose for the gateway."""
@@ -23,6 +26,13 @@ class GatewaySettings(LimitSettings, AccessOptions):
 
     local_clients_only: bool = False
     """Refuse gRPC clients of other machines; Serve's gRPC proxy listens on every interface."""
+
+    own_host: str = "127.0.0.1"
+    """Address on which gateways listen by themselves; see `own_port`."""
+
+    own_port: int = Field(0, ge=0, le=65_535)
+    """HTTP port that all gateways of a machine open beside Serve's proxy, whose hop is spared to
+    those who ask there; 0 opens none."""
 
     replicas: int = Field(1, ge=1, le=256)
     """Gateways that share the requests."""
@@ -71,6 +81,11 @@ class GatewaySettings(LimitSettings, AccessOptions):
 
     stage_timeout_s: float = Field(60.0, gt=0)
     """Longest wait for a stage, or for the next token, before the request is run again."""
+
+    by_value_kib: int = Field(0, ge=0, le=MAX_BY_VALUE_KIB)
+    """State of a request that is predicted to take at most so much, pixels included, travels inside
+    the messages to and from the stages; larger state lies in the object store and travels by
+    reference. Off by default: not measured on a cluster so far."""
 
     reuse_mib: int = Field(0, ge=0)
     """Most of the object store that one gateway keeps of pictures between requests, in MiB, beside

@@ -8,6 +8,7 @@ keeps (docs/decisions/0003-state-by-reference.md).
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -19,7 +20,7 @@ from ray.serve.handle import DeploymentHandle
 from gateway.admission.times import StageTimes
 from gateway.events import StageMs
 from gateway.memory import PictureMemory
-from gateway.remote import Patience, Reference, streamed, translated
+from gateway.remote import Patience, Reference, Results, streamed, translated
 from gateway.reply import Reply
 from qzoom.contracts.keys import crop_key, picture_key
 from qzoom.contracts.stages import (
@@ -37,6 +38,7 @@ from qzoom.contracts.stages import (
     Timing,
     Token,
 )
+from qzoom.contracts.tensors import Buffer
 from qzoom.telemetry.gateway import RequestTelemetry
 from qzoom.telemetry.names import Span
 
@@ -48,7 +50,8 @@ class Source:
     Attributes:
         pixels: [H, W, 3] RGB, uint8.
         digest: SHA-256 of them.
-        stored: The reference of the pixels once a stage needs them; `StageCalls` empties it.
+        stored: The reference of the pixels, or the pixels, once a stage needs them; `StageCalls`
+            empties it.
     """
 
     pixels: NDArray[np.uint8]
@@ -58,12 +61,22 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Handles:
-    """The four services of the application."""
+    """The four services of the application.
+
+    Attributes:
+        encoder: Pictures to visual tokens.
+        gate: Layers 1..B and the gate.
+        rpn: Where to look.
+        llm: The answer.
+        by_value_bytes: State of a request that is predicted to take at most so much travels inside
+            the messages to and from them.
+    """
 
     encoder: DeploymentHandle[Any]
     gate: DeploymentHandle[Any]
     rpn: DeploymentHandle[Any]
     llm: DeploymentHandle[Any]
+    by_value_bytes: int = 0
 
 
 class StageCalls:
@@ -81,6 +94,7 @@ class StageCalls:
         affinity: Made of the tenant and the pictures, see `affinity_of`.
         recalls: Whether to use what is kept. False computes all anew, and replaces what is kept:
             some of it may have died.
+        by_value: Whether state travels inside the messages, since it is small; see `streamed`.
     """
 
     def __init__(
@@ -93,8 +107,10 @@ class StageCalls:
         affinity: str = "",
         *,
         recalls: bool = True,
+        by_value: bool = False,
     ) -> None:
         self._affinity = affinity
+        self._by_value = by_value
         self.recalls = recalls
         self._handles = handles
         self._memory = memory
@@ -172,10 +188,10 @@ class StageCalls:
     ) -> AsyncGenerator[Token, None]:
         """Finish the prefill and decode; closing the generator cancels the decoding."""
         llm, patience = self._handles.llm, Patience(request.context.deadline, self._timeout_s)
-        async with streamed(llm, "answer", request, state, patience, self._affinity) as results:
+        async with self._streamed(llm, "answer", request, state, patience) as results:
             with self._telemetry.call(Span.LLM_RESUME) as call:
                 async with translated(llm.deployment_name, patience):
-                    token: Token = await (await anext(results))
+                    token: Token = await results.message()
                 assert token.resume is not None, "the first token carries the time of the prefill"
                 call.replied(token.resume)
                 self._count(Span.LLM_RESUME, token.resume)
@@ -186,7 +202,7 @@ class StageCalls:
                 while token.finish is None:
                     yield token
                     async with translated(llm.deployment_name, patience):
-                        token = await (await anext(results))
+                        token = await results.message()
                 assert token.decode is not None, "the last token carries the time of decoding"
                 call.replied(token.decode)
                 self._count(Span.LLM_DECODE, token.decode)
@@ -212,6 +228,10 @@ class StageCalls:
         return reply
 
     async def _store(self, source: Source) -> None:
+        if self._by_value:
+            source.stored.append(source.pixels)
+            return
+
         def put() -> None:
             source.stored.append(ray.put(source.pixels))
             # A request that was cancelled meanwhile owns nothing any more. The reference must not
@@ -233,14 +253,26 @@ class StageCalls:
         patience = Patience(request.context.deadline, self._timeout_s)
         with self._telemetry.call(span) as call:
             async with (
-                streamed(handle, method, request, references, patience, self._affinity) as results,
+                self._streamed(handle, method, request, references, patience) as results,
                 translated(handle.deployment_name, patience),
             ):
-                message = await (await anext(results))
-                buffers = [await anext(results) for _ in range(_num_buffers(request, message))]
+                message = await results.message()
+                buffers = [await results.buffer() for _ in range(_num_buffers(request, message))]
             call.replied(message.timing)
         self._count(span, message.timing)
         return Reply(message, self._own(buffers))
+
+    def _streamed(
+        self,
+        handle: DeploymentHandle[Any],
+        method: str,
+        request: object,
+        state: Sequence[Buffer | Reference],
+        patience: Patience,
+    ) -> AbstractAsyncContextManager[Results]:
+        # What was kept of an earlier request may be a reference where this one's are none.
+        by_value = self._by_value and all(isinstance(one, np.ndarray) for one in state)
+        return streamed(handle, method, request, state, patience, self._affinity, by_value=by_value)
 
     def _count(self, span: Span, timing: Timing) -> None:
         if timing.cache is None or timing.cache.computed:

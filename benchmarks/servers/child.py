@@ -6,7 +6,6 @@ per line to its standard input; the end of the input ends the child.
 
 import json
 import os
-import socket
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
@@ -40,9 +39,3 @@ def live(
     for line in sys.stdin:
         answer = questions[line.strip()]()
         messages.write(json.dumps({"answer": answer}) + "\n")
-
-
-def free_port() -> int:
-    """Find a TCP port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])

@@ -5,7 +5,7 @@ import threading
 import uvicorn
 from fastapi import FastAPI
 
-from benchmarks.servers.child import free_port
+from deploy.machine import free_port
 
 LOOPBACK = "127.0.0.1"
 

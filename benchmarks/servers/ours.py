@@ -4,9 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.servers.child import arguments, free_port, live, own_output
+from benchmarks.servers.child import arguments, live, own_output
 from deploy.config import AppConfig
 from deploy.local import LocalConfig, LocalSystem
+from deploy.machine import free_port
 
 STAGES = ("encoder", "gate", "rpn", "llm")
 
@@ -14,7 +15,8 @@ STAGES = ("encoder", "gate", "rpn", "llm")
 def main() -> None:
     """Serve until the input ends.
 
-    Arguments: `model`, the folder; `threads` of each service; `replicas` by service.
+    Arguments: `model`, the folder; `threads` of each service; `replicas` by service; `gateway`,
+    more settings of it; `is_direct`: whether gateways are asked over HTTP without Serve's proxy.
     """
     messages, given = own_output(), arguments()
     replicas: dict[str, int] = given.get("replicas", {})
@@ -24,11 +26,17 @@ def main() -> None:
     app = AppConfig.model_validate(
         {
             "model": Path(given["model"]),
-            "gateway": {"replicas": replicas.get("gateway", 1)},
+            "gateway": {"replicas": replicas.get("gateway", 1), **given.get("gateway", {})},
             **services,
         }
     )
-    config = LocalConfig(app, port=free_port(), grpc_port=free_port(), start_timeout_s=220.0)
+    config = LocalConfig(
+        app,
+        port=free_port(),
+        grpc_port=free_port(),
+        start_timeout_s=220.0,
+        is_direct=given.get("is_direct", False),
+    )
     with LocalSystem(config) as system:
         system.start(lambda _progress: None)
         ready = {

@@ -14,8 +14,7 @@ import ray
 from ray import serve
 from ray.serve.config import HTTPOptions, ProxyLocation
 
-from benchmarks.servers.child import free_port
-from deploy.machine import end_processes_of
+from deploy.machine import end_processes_of, free_port
 
 LOOPBACK = "127.0.0.1"
 STORE_BYTES = 512 * 2**20

@@ -14,7 +14,8 @@ from typing import Any
 
 import httpx
 
-from benchmarks.servers.child import arguments, free_port, live, own_output
+from benchmarks.servers.child import arguments, live, own_output
+from deploy.machine import free_port
 
 START_S = 220.0
 STOP_S = 20.0

@@ -55,6 +55,16 @@ def proxy_middleware() -> list[Middleware]:
     ]
 
 
+def guarded(app: ASGIApp, limits: Limits) -> ASGIApp:
+    """Put the same in front of an application that no proxy stands before.
+
+    Args:
+        app: Answers requests.
+        limits: The gateway's own, of a body.
+    """
+    return ProxyGuard(app, max_body_bytes=limits.max_body_bytes, max_body_s=limits.max_body_s)
+
+
 class ProxyGuard:
     """Lets whole, acceptable requests through, and hides Serve's own headers from Serve.
 

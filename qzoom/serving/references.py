@@ -9,13 +9,14 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+import numpy as np
 from ray.exceptions import ObjectLostError, RayError
 
 from qzoom.contracts.tensors import Buffer
 from qzoom.errors import DeadlineExceeded, StateLost
 
 Reference = Any
-"""A `ray.ObjectRef`; Ray types it by its content."""
+"""A `ray.ObjectRef`, which Ray types by its content; or the array itself, where it is small."""
 
 Reader = Callable[[Sequence[int]], Awaitable[list[Buffer]]]
 """Opens some of a call's references, by their place in its list; the others stay unopened."""
@@ -39,11 +40,12 @@ async def read_buffers(references: Sequence[Reference], deadline: float) -> list
     """Open the buffers (or pixels) of one call.
 
     Args:
-        references: To arrays in the object store.
+        references: To arrays in the object store, or arrays that came with the message.
         deadline: Unix time in seconds.
 
     Returns:
-        The arrays in the order of the references; read-only views of shared memory.
+        The arrays in the order of the references. Nobody may write to them: most are views of
+        shared memory.
 
     Raises:
         StateLost: If an object died with its owner or its node.
@@ -51,10 +53,17 @@ async def read_buffers(references: Sequence[Reference], deadline: float) -> list
     """
     try:
         async with asyncio.timeout(max(0.0, deadline - time.time())):
-            return list(await asyncio.gather(*references))
+            return list(await asyncio.gather(*map(_open, references)))
     except TimeoutError:
         raise DeadlineExceeded("the deadline passed while state was fetched") from None
     except ObjectLostError as error:
         raise StateLost("the state of the request was lost") from error
     except RayError as error:
         raise StateLost("the state of the request could not be read") from error
+
+
+async def _open(reference: Reference) -> Buffer:
+    if isinstance(reference, np.ndarray):
+        return reference
+    buffer: Buffer = await reference
+    return buffer

@@ -172,10 +172,9 @@ class Scheduler:
     def _admit(self) -> None:
         """Give free slots to the waiting, the most urgent first.
 
-        Who needs a block that another one is computing waits for it, but nobody on the direct route
-        for somebody on the zoom route.
+        Who needs a block that another one is computing waits for it.
         """
-        claims = [(one.job.is_zoom, one.missing) for one in self._prefilling]
+        claimed = {key for one in self._prefilling for key in one.missing}
         taken: list[Job] = []
         with self._changed:
             free = self._cache.num_free
@@ -183,11 +182,9 @@ class Scheduler:
             zooms_left = self._max_zooms - sum(one.job.is_zoom for one in holders)
             for job in sorted(self._waiting, key=lambda job: job.urgency) if free else ():
                 missing = self._sharing.missing(job)
-                if (job.is_zoom and zooms_left <= 0) or any(
-                    missing & claimed for is_zoom, claimed in claims if job.is_zoom or not is_zoom
-                ):
+                if (job.is_zoom and zooms_left <= 0) or missing & claimed:
                     continue
-                claims.append((job.is_zoom, missing))
+                claimed |= missing
                 zooms_left -= job.is_zoom
                 taken.append(job)
                 if len(taken) == free:
@@ -210,11 +207,7 @@ class Scheduler:
         self._prefilling.append(Prefilling(job, resumption, past, missing))
 
     def _prefill(self) -> None:
-        """Compute the next chunk of prompts, the most urgent first.
-
-        What zooming requests have in it is a pass of its own behind the others', who have their
-        first tokens by then.
-        """
+        """Compute the next chunk of prompts, the most urgent first."""
         budget = self._bounds.chunk_tokens if self._running else self._bounds.max_prefill_tokens
         steps: list[tuple[Prefilling, int]] = []
         for one in sorted(self._prefilling, key=lambda one: one.job.urgency):
@@ -222,10 +215,7 @@ class Scheduler:
                 break
             steps.append((one, min(budget, one.resumption.remaining)))
             budget -= steps[-1][1]
-        for is_zoom in (False, True):
-            group = [step for step in steps if step[0].job.is_zoom == is_zoom]
-            if group:
-                self._advance(group)
+        self._advance(steps)
 
     def _advance(self, steps: Sequence[tuple[Prefilling, int]]) -> None:
         now = time.monotonic()

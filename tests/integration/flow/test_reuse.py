@@ -22,6 +22,7 @@ from gateway.fetch.fetcher import ImageFetcher
 from gateway.flow import Flow
 from gateway.images.decoder import ImageDecoder
 from gateway.memory import PictureMemory
+from gateway.remote import ByReference, ByValue
 from gateway.stages import Handles
 from qzoom.contracts.conversation import single_question
 from qzoom.contracts.options import Options
@@ -89,6 +90,7 @@ class LocalServices:
             self.replicas[name].deployment_name = name
         self.calls = Counter()
         self.sent = []
+        self.by_value = []
         self.puts = 0
 
     def put(self, pixels):
@@ -96,19 +98,22 @@ class LocalServices:
         return Reference(pixels)
 
     @asynccontextmanager
-    async def streamed(self, handle, method, request, references, _patience, affinity):
+    async def streamed(self, handle, method, request, references, _patience, affinity, *, by_value):
         assert affinity, "requests about a picture have an affinity"
         self.calls[method] += 1
+        self.by_value.append((method, by_value))
+        are_here = [not isinstance(one, Reference) for one in references]
+        assert all(are_here) or not by_value, "a reference inside a message is pinned for ever"
         message = pickle.loads(pickle.dumps(request))
         generator = getattr(handle, method)(message, list(references))
 
         async def results():
             async for value in generator:
                 self.sent.append(Reference(value))
-                yield self.sent[-1]
+                yield value if by_value else self.sent[-1]
 
-        async with aclosing(generator), aclosing(results()) as references_of_results:
-            yield references_of_results
+        async with aclosing(generator), aclosing(results()) as found:
+            yield ByValue(found) if by_value else ByReference(found)
 
     async def work(self):
         totals = Counter()
@@ -121,13 +126,13 @@ class LocalServices:
 class FlowOnServices:
     """One gateway's flow, and what each request cost."""
 
-    def __init__(self, services, encode_png, reuse_bytes):
+    def __init__(self, services, encode_png, reuse_bytes, by_value_bytes):
         self.services, self._encode_png = services, encode_png
         self.images, self.telemetry = ImageDecoder(), GatewayTelemetry()
         self.fetcher = ImageFetcher()
         self.memory = PictureMemory(reuse_bytes)
         self.flow = Flow(
-            Handles(**services.replicas),
+            Handles(**services.replicas, by_value_bytes=by_value_bytes),
             services.replicas["gate"].facts,
             self.fetcher,
             self.images,
@@ -192,13 +197,13 @@ def pipeline(checkpoint):
 
 @pytest.fixture
 def flow(local_services, encode_png, monkeypatch):
-    """Make a gateway: `flow(reuse_bytes)`."""
+    """Make a gateway: `flow(reuse_bytes, by_value_bytes)`."""
     monkeypatch.setattr(gateway_stages, "streamed", local_services.streamed)
     monkeypatch.setattr(gateway_stages.ray, "put", local_services.put)
     made = []
 
-    def build(reuse_bytes=10**8):
-        made.append(FlowOnServices(local_services, encode_png, reuse_bytes))
+    def build(reuse_bytes=10**8, by_value_bytes=0):
+        made.append(FlowOnServices(local_services, encode_png, reuse_bytes, by_value_bytes))
         return made[-1]
 
     yield build
@@ -235,6 +240,36 @@ async def test_a_second_question_needs_no_picture(
         # The gate's reply, its suffix, and the tokens: the block was not sent again.
         assert sum(hasattr(r.value, "nbytes") for r in local_services.sent) == 1
     assert {"encoder.coarse", "gate.prefill", "llm.resume"} <= set(second[2].stage_ms)
+
+
+@pytest.mark.parametrize(("name", "options"), [("direct", DIRECT), ("zoom", ZOOM)])
+@pytest.mark.parametrize("reuse_bytes", [0, 10**8])
+async def test_small_state_travels_inside_messages(
+    flow, picture, local_services, pipeline, name, options, reuse_bytes
+):
+    one, pixels = flow(reuse_bytes, by_value_bytes=10**8), picture(300, 200, 305 + len(name))
+    for question in (WHAT, WHY):
+        ids, started, _ = await one.ask(question, pixels, options)
+        expected = pipeline.answer(question, [pixels], options, GREEDY)
+        assert (ids, started.route) == (list(expected.ids), name)
+    assert all(by_value for _, by_value in local_services.by_value)
+    assert local_services.puts == 0
+    assert not any(reference.num_opened for reference in local_services.sent)
+    assert (one.memory.num_bytes > 0) is (reuse_bytes > 0)
+
+
+async def test_what_is_kept_as_a_reference_never_travels_inside_a_message(
+    flow, picture, local_services, pipeline
+):
+    by_reference, pixels = flow(), picture(300, 200, 315)
+    await by_reference.ask(WHAT, pixels, DIRECT)
+    # Another limit on the same memory: a request of another size.
+    by_value = flow(by_value_bytes=10**8)
+    by_value.flow._memory = by_reference.memory
+    local_services.by_value.clear()
+    ids, *_ = await by_value.ask(WHY, pixels, DIRECT)
+    assert ids == list(pipeline.answer(WHY, [pixels], DIRECT, GREEDY).ids)
+    assert local_services.by_value == [("prefill", False), ("answer", False)]
 
 
 async def test_a_second_look_into_the_same_box_needs_neither_picture_nor_crop(

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,13 @@ def test_the_host_decides_who_is_let_in(host, is_local, url):
     assert (
         _for_this_machine(config(host), Path("f")).gateway_settings().local_clients_only is is_local
     )
+
+
+def test_gateways_listen_themselves_where_that_is_wanted():
+    direct = replace(config("0.0.0.0"), is_direct=True)
+    settings = _for_this_machine(direct, Path("f")).gateway_settings()
+    assert (settings.own_host, settings.own_port) == ("0.0.0.0", 8000)
+    assert _for_this_machine(config(), Path("f")).gateway_settings().own_port == 0
 
 
 def test_services_on_a_gpu_share_it():

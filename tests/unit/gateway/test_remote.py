@@ -4,6 +4,8 @@ import asyncio
 import time
 
 import pytest
+from grpc import StatusCode
+from grpc.aio import AioRpcError, Metadata
 from ray.exceptions import ActorDiedError, OwnerDiedError, RayTaskError, WorkerCrashedError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
@@ -41,6 +43,7 @@ async def outcome(error):
         (BackPressureError(num_queued_requests=3, max_queued_requests=2), Overloaded),
         (DeploymentUnavailableError(None), Unavailable),
         (WorkerCrashedError(), Unavailable),
+        (AioRpcError(StatusCode.CANCELLED, Metadata(), Metadata()), StateLost),
         (raised_in_a_replica(ValueError("secret")), QZoomError),
     ],
 )
