@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cli.console import Failure, err, out
+from cli.size import size
 
 if TYPE_CHECKING:
     from deploy.k8s.cluster import Cluster
@@ -194,6 +195,9 @@ def wait(
     """Wait until it answers with what was applied last; name the stage that hangs."""
     with _connected(namespace, context) as cluster:
         _wait(cluster, name, timeout)
+
+
+app.command()(size)
 
 
 def _rendered(
