@@ -14,6 +14,7 @@ from qzoom.errors import QZoomError
 from qzoom.telemetry.logs import EventLog
 from qzoom.telemetry.metrics import MetricsRegistry
 from qzoom.telemetry.names import STAGES, Attribute, AttributeValue, Event, Metric, Span
+from qzoom.telemetry.otlp_metrics import pusher
 from qzoom.telemetry.traces import SpanRecord, TraceRecord, TraceStore
 from qzoom.telemetry.tracing import OpenSpan, Tracer, error_code
 
@@ -254,6 +255,7 @@ class GatewayTelemetry:
         self.metrics = MetricsRegistry()
         self.traces = TraceStore(max_traces)
         self.log = EventLog("gateway")
+        self._pusher = pusher(self.metrics, "gateway")
 
     @contextmanager
     def request(
@@ -296,5 +298,7 @@ class GatewayTelemetry:
                 request.finish(outcome)
 
     def close(self) -> None:
-        """Send what is left of the traces, within seconds, and stop."""
+        """Send what is left of traces and metrics, within seconds, and stop."""
         self.tracer.close()
+        if self._pusher is not None:
+            self._pusher.close()

@@ -224,6 +224,22 @@ def _unrecorded(context: OtelContext) -> OtelSpan:
     )
 
 
+def resource_of(service: str) -> Resource:
+    """Say who reports, as OpenTelemetry does.
+
+    Args:
+        service: Such as `gateway`.
+    """
+    return Resource.create(
+        {
+            "service.name": os.environ.get("OTEL_SERVICE_NAME", f"qzoom-{service}"),
+            "service.namespace": "qzoom",
+            "service.version": VERSION,
+            "service.instance.id": f"{service}-{os.getpid()}",
+        }
+    )
+
+
 def _provider(service: str) -> TracerProvider | None:
     """Build the SDK's provider where an endpoint is configured and tracing is not switched off."""
     off = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
@@ -234,15 +250,7 @@ def _provider(service: str) -> TracerProvider | None:
     from opentelemetry.exporter.otlp.proto.http import trace_exporter  # noqa: PLC0415
     from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
 
-    resource = Resource.create(
-        {
-            "service.name": os.environ.get("OTEL_SERVICE_NAME", f"qzoom-{service}"),
-            "service.namespace": "qzoom",
-            "service.version": VERSION,
-            "service.instance.id": f"{service}-{os.getpid()}",
-        }
-    )
-    provider = TracerProvider(resource=resource)
+    provider = TracerProvider(resource=resource_of(service))
     provider.add_span_processor(BatchSpanProcessor(trace_exporter.OTLPSpanExporter()))
     return provider
 
