@@ -3,6 +3,7 @@
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import tempfile
@@ -95,6 +96,8 @@ class ServerProcess:
                 stderr=complaints,
                 env=self._environment,
                 text=True,
+                # Ctrl-C is for the bench, which then ends its servers in order.
+                start_new_session=True,
             )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -162,7 +165,7 @@ class ServerProcess:
         try:
             process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait(STOP_TIMEOUT_S)
         if self._reader is not None:
             # Ends with the pipe; a grandchild that outlives the child would hold it open.

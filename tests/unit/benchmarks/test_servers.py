@@ -2,7 +2,11 @@
 
 import asyncio
 import os
+import signal
+import subprocess
+import sys
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,6 +35,31 @@ def test_a_server_is_measured_and_leaves_no_process():
     assert usage.own_bytes > 2**20
     assert "benchmarks.servers.noop" in usage.title
     assert pid not in {u.pid for u in usage_of_tree(os.getpid())}
+
+
+INTERRUPTED = """
+import time
+from benchmarks.pipe import ONE_PROCESS, PipeLoad, noop_server
+with noop_server(ONE_PROCESS, PipeLoad()) as server:
+    print(server.pid, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_ctrl_c_ends_a_bench_and_then_its_servers():
+    bench = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    pid = int(bench.stdout.readline())
+    # As a terminal does: to all of the group, were the server one of it.
+    os.killpg(bench.pid, signal.SIGINT)
+    _, complaints = bench.communicate(timeout=60)
+    assert "KeyboardInterrupt" in complaints
+    assert not Path(f"/proc/{pid}").exists()
 
 
 def test_a_server_that_does_not_start_says_why():
