@@ -16,7 +16,7 @@ from gateway.app import Probes, create_app
 from gateway.describe import described
 from gateway.edge import Edge
 from gateway.fetch.fetcher import ImageFetcher
-from gateway.flow import Flow
+from gateway.flow import Conduct, Flow
 from gateway.images.decoder import ImageDecoder
 from gateway.ledger import Ledger
 from gateway.live import with_live
@@ -76,7 +76,7 @@ class GatewayDeployment(QZoomMethods, HealthMethods):
             self._images,
             self._admission,
             self._telemetry,
-            settings.stage_timeout_s,
+            Conduct(settings.stage_timeout_s, settings.speculate),
             PictureMemory(settings.reuse_mib * MIB),
         )
         self.edge = Edge(

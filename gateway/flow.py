@@ -18,6 +18,7 @@ from gateway.admission.brownout import relieved
 from gateway.admission.cost import predict
 from gateway.events import Brownout, Delta, Event, Finished
 from gateway.fetch.fetcher import ImageFetcher
+from gateway.headstart import HeadStart
 from gateway.images.decoded import DecodedImage
 from gateway.images.decoder import ImageDecoder
 from gateway.memory import PictureMemory
@@ -25,7 +26,7 @@ from gateway.reply import Reply
 from gateway.stages import Handles, Source, StageCalls, affinity_of
 from qzoom.contracts.options import Options
 from qzoom.contracts.request import AnswerRequest
-from qzoom.contracts.stages import Context, Prefill, Prefilled, Propose
+from qzoom.contracts.stages import Context, Judge, Prefill, Propose, Proposed
 from qzoom.contracts.status import ModelFacts
 from qzoom.errors import InvalidRequest, QZoomError, StateLost, Unavailable
 from qzoom.telemetry.gateway import GatewayTelemetry, RequestTelemetry
@@ -55,7 +56,7 @@ class Flow:
         images: Turns files into pixels.
         admission: Lets requests in.
         telemetry: Of this gateway.
-        stage_timeout_s: Longest wait for a reply of a stage, or for the next token.
+        conduct: How stages are called.
         memory: What is kept of pictures; None keeps nothing.
     """
 
@@ -67,7 +68,7 @@ class Flow:
         images: ImageDecoder,
         admission: Admission,
         telemetry: GatewayTelemetry,
-        stage_timeout_s: float = 60.0,
+        conduct: "Conduct | None" = None,
         memory: PictureMemory | None = None,
     ) -> None:
         self._memory = memory or PictureMemory(0)
@@ -77,7 +78,7 @@ class Flow:
         self._images = images
         self._admission = admission
         self._telemetry = telemetry
-        self._stage_timeout_s = stage_timeout_s
+        self._conduct = conduct or Conduct()
 
     async def run(self, request: AnswerRequest) -> AsyncGenerator[Event, None]:
         """Answer one request; closing the generator cancels it and frees its state.
@@ -150,13 +151,15 @@ class Flow:
     ) -> AsyncGenerator[Event, None]:
         request, facts, options, telemetry = job.request, job.facts, job.options, job.telemetry
         num_images = len(pictures)
+        asks_gate = route.asks_gate(options, facts, num_images)
+        is_early = self._conduct.speculates and asks_gate and job.brownout is None
         context = Context(request.request_id, request.deadline, telemetry.headers, request.tenant)
         affinity = affinity_of(request.tenant, (picture.digest for picture in pictures))
         with StageCalls(
             self._handles,
             telemetry,
             self._admission.times,
-            self._stage_timeout_s,
+            self._conduct.stage_timeout_s,
             self._memory,
             affinity,
             recalls=recalls,
@@ -167,25 +170,33 @@ class Flow:
             budget = options.max_visual_tokens
             coarse = await _all(stages.encode_coarse(context, one, budget) for one in sources)
 
-            # 2. Layers 1..B and the gate.
+            # 2. Layers 1..B and the gate, which the RPN need not wait for.
             sizes_px = tuple(picture.size_px for picture in pictures)
             prefill = Prefill(
                 context,
                 request.conversation,
                 images=tuple(reply.message for reply in coarse),
                 image_sizes=sizes_px,
-                want_gate=route.asks_gate(options, facts, num_images),
+                want_gate=asks_gate and not is_early,
             )
             visuals = [buffer for reply in coarse for buffer in reply.buffers]
             prefilled = await stages.prefill(prefill, visuals)
-            p_refine = prefilled.message.p_refine
-            decision = route.decide(options, facts, num_images, p_refine)
-            telemetry.gate_decided(p_refine, decision.tau_gate, decision.is_open)
+            hurry = _hurried(context)
+            ask = Propose(hurry, prefilled.message, options.tau_roi, options.explain)
+            async with HeadStart(
+                lambda: stages.propose(ask, prefilled.buffers), is_early=is_early
+            ) as proposing:
+                p_refine = prefilled.message.p_refine
+                if is_early:
+                    judge = Judge(context, prefilled.message)
+                    p_refine = (await stages.judge(judge, prefilled.buffers)).message.p_refine
+                decision = route.decide(options, facts, num_images, p_refine)
+                telemetry.gate_decided(p_refine, decision.tau_gate, decision.is_open)
 
-            # 3. Zoom: a box from the same state, and its crop from the source picture.
-            look = route.Look()
-            if decision.is_open:
-                look = await self._look(stages, context, options, prefilled, sources, telemetry)
+                # 3. Zoom: a box from the same state, and its crop from the source picture.
+                look = route.Look()
+                if decision.is_open:
+                    look = await self._look(stages, hurry, options, proposing, sources, telemetry)
             tokens = route.visual_tokens(facts, sizes_px, coarse, look)
             allowed = route.budgets(options, facts)
             started = route.started(
@@ -217,19 +228,16 @@ class Flow:
     async def _look(
         self,
         stages: StageCalls,
-        context: Context,
+        hurry: Context,
         options: Options,
-        prefilled: Reply[Prefilled],
+        proposing: HeadStart[Reply[Proposed]],
         sources: list[Source],
         telemetry: RequestTelemetry,
     ) -> route.Look:
         """Find the region and encode it; a failure costs the detail, not the answer."""
-        now = time.time()
-        hurry = replace(context, deadline=now + ZOOM_SHARE * (context.deadline - now))
         stage, look = Span.RPN_PROPOSE, route.Look()
         try:
-            ask = Propose(hurry, prefilled.message, options.tau_roi, options.explain)
-            proposed = (await _twice(lambda: stages.propose(ask, prefilled.buffers))).message
+            proposed = (await _twice(proposing.result)).message
             look, stage = route.Look(proposed), Span.ENCODER_ROI
             if proposed.proposal is None:
                 return look
@@ -244,6 +252,19 @@ class Flow:
                 raise  # What was kept has died; without it the detail can be had.
             telemetry.degraded(stage, error)
             return replace(look, degraded=f"{stage.value}: {error.code}")
+
+
+@dataclass(frozen=True, slots=True)
+class Conduct:
+    """How stages are called.
+
+    Attributes:
+        stage_timeout_s: Longest wait for a reply, or for the next token.
+        speculates: Whether the RPN need not wait for the gate.
+    """
+
+    stage_timeout_s: float = 60.0
+    speculates: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +286,12 @@ class _Job:
     brownout: Brownout | None
     telemetry: RequestTelemetry
     by_value: bool
+
+
+def _hurried(context: Context) -> Context:
+    """Leave time for the coarse answer."""
+    now = time.time()
+    return replace(context, deadline=now + ZOOM_SHARE * (context.deadline - now))
 
 
 async def _twice(call: Callable[[], Coroutine[Any, Any, Result]]) -> Result:

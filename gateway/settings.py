@@ -87,6 +87,11 @@ class GatewaySettings(LimitSettings, AccessOptions):
     the messages to and from the stages; larger state lies in the object store and travels by
     reference. Off by default: not measured on a cluster so far."""
 
+    speculate: bool = False
+    """Ask the RPN on `auto` without waiting for the gate, and drop its proposal where the gate is
+    closed: the gate's own layers cost the zoom route no time, and every direct answer costs the
+    work of the RPN. Not done while brown-out sheds cost."""
+
     reuse_mib: int = Field(0, ge=0)
     """Most of the object store that one gateway keeps of pictures between requests, in MiB, beside
     `admit_store_mib`; 0 keeps nothing. Off by default: that the store stays flat with it was not

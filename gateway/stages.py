@@ -29,6 +29,8 @@ from qzoom.contracts.stages import (
     EncodeCoarse,
     Encoded,
     EncodeRoi,
+    Judge,
+    Judged,
     Prefill,
     Prefilled,
     Proposal,
@@ -178,6 +180,10 @@ class StageCalls:
             self._memory.keep_blocks(picture, {key: (block, header.num_bytes)})
         return Reply(message, self._own([*blocks, *sent]))
 
+    async def judge(self, request: Judge, state: Sequence[Reference]) -> Reply[Judged]:
+        """Run the gate over a state that was computed without it."""
+        return await self._call(Span.GATE_PREFILL, self._handles.gate, "judge", request, state)
+
     async def propose(self, request: Propose, state: Sequence[Reference]) -> Reply[Proposed]:
         """Ask for a region of interest."""
         rpn = self._handles.rpn
@@ -247,7 +253,7 @@ class StageCalls:
         span: Span,
         handle: DeploymentHandle[Any],
         method: str,
-        request: EncodeCoarse | Prefill | Propose | EncodeRoi,
+        request: EncodeCoarse | Prefill | Judge | Propose | EncodeRoi,
         references: Sequence[Reference],
     ) -> Reply[Any]:
         patience = Patience(request.context.deadline, self._timeout_s)
@@ -292,7 +298,7 @@ class StageCalls:
         self._telemetry.holds(references)
 
 
-def _num_buffers(request: object, message: Encoded | Prefilled | Proposed) -> int:
+def _num_buffers(request: object, message: Encoded | Prefilled | Judged | Proposed) -> int:
     """How many buffers follow a reply."""
     match message, request:
         case Encoded(), _:

@@ -6,6 +6,7 @@ in the order given here. Everything is plain data, so that the gateway needs no 
 
     encoder.encode_coarse(EncodeCoarse, [pixels])             -> Encoded, visual
     gate.prefill(Prefill, [visual, ...])                      -> Prefilled, block, ..., suffix
+    gate.judge(Judge, [block, ..., suffix])                   -> Judged
     rpn.propose(Propose, [block, ..., suffix])                -> Proposed
     encoder.encode_roi(EncodeRoi, [pixels])                   -> Encoded, visual
     llm.answer(Resume, [block, ..., suffix] or
@@ -246,6 +247,28 @@ class Prefilled:
     blocks: tuple[BundleHeader, ...]
     keys: tuple[bytes, ...]
     suffix: BundleHeader
+    timing: Timing
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Run the gate over a state that was computed without it."""
+
+    context: Context
+    prefilled: Prefilled
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The gate's score.
+
+    Attributes:
+        p_refine: Probability that the coarse picture does not suffice, in [0, 1]; None where the
+            checkpoint has no gate.
+        timing: Of this call.
+    """
+
+    p_refine: float | None
     timing: Timing
 
 

@@ -168,7 +168,7 @@ class PrefillGate(nn.Module):
         )
         states = [state_of(item, *parts) for item, parts in zip(inputs, new, strict=True)]
         scored = iter(
-            self._score([(i, s) for i, s in zip(inputs, states, strict=True) if i.want_gate])
+            self.judge([(i, s) for i, s in zip(inputs, states, strict=True) if i.want_gate])
         )
         outputs = []
         for item, state in zip(inputs, states, strict=True):
@@ -224,10 +224,15 @@ class PrefillGate(nn.Module):
             dtype=hidden_TD.dtype,
         )
 
-    def _score(
+    @torch.inference_mode()
+    def judge(
         self, asked: Sequence[tuple[PrefillInput, PrefillState]]
     ) -> list[tuple[float | None, tuple[Tensor, ...]]]:
         """Run the gate: h_last of its R layers, linear, sigmoid (Eq. 3).
+
+        Args:
+            asked: For each request its prompt with the first blocks that are known, whose branch
+                is not computed again, and its state after layer B.
 
         Returns:
             For each request p(refine), and the branch's keys and values of its blocks.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ray import serve
 
-from qzoom.contracts.stages import Prefill, Prefilled
+from qzoom.contracts.stages import Judge, Judged, Prefill, Prefilled
 from qzoom.contracts.status import ModelFacts, ReplicaStatus
 from qzoom.contracts.tensors import Buffer
 from qzoom.serving.references import Reference, reader
@@ -44,6 +44,18 @@ class GateDeployment:
         yield prefilled
         for buffer in buffers:
             yield buffer
+
+    async def judge(
+        self, request: Judge, references: Sequence[Reference]
+    ) -> AsyncGenerator[Judged, None]:
+        """Yield the gate's score of a state that was computed without it."""
+        with self._replica.telemetry.stage(Span.GATE_PREFILL, request.context) as call:
+            judged = await self._service.judge(
+                request, reader(references, request.context.deadline)
+            )
+            score = judged.p_refine
+            call.ran(judged.timing, {} if score is None else {Attribute.P_REFINE: score})
+        yield judged
 
     async def facts(self) -> ModelFacts:
         """What the gateway must know about the model."""

@@ -13,7 +13,15 @@ from typing import Self
 from torch import nn
 
 from qzoom.contracts.keys import block_keys
-from qzoom.contracts.stages import CacheUse, Encoded, ImageSpan, Prefill, Prefilled
+from qzoom.contracts.stages import (
+    CacheUse,
+    Encoded,
+    ImageSpan,
+    Judge,
+    Judged,
+    Prefill,
+    Prefilled,
+)
 from qzoom.contracts.tensors import Buffer, BundleHeader
 from qzoom.errors import TooLarge
 from qzoom.model.handoff import pack_part, unpack_part, unpack_visual
@@ -27,28 +35,16 @@ from qzoom.serving.loading import dtype_of, fingerprint_of, open_for
 from qzoom.serving.prefixes import Chain, PrefixCache, SharedBatch, end_of, usable
 from qzoom.serving.references import Reader
 from services.gate.facts import model_facts
+from services.gate.held import Held
+from services.gate.judging import Judging
 from services.gate.settings import GateSettings
 
 Bundle = tuple[BundleHeader, Buffer]
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
-    """A block as it is sent, and as the next question uses it."""
-
-    header: BundleHeader
-    buffer: Buffer
-    block: GateBlock
-
-    @property
-    def num_bytes(self) -> int:
-        branch = self.block.branch
-        return self.buffer.nbytes + (0 if branch is None else branch.nbytes)
-
-
-@dataclass(frozen=True, slots=True)
 class _Item:
-    chain: Chain[_Held]
+    chain: Chain[Held]
     visuals: Sequence[VisualTokens | None]
     want_gate: bool
 
@@ -56,7 +52,7 @@ class _Item:
 @dataclass(frozen=True, slots=True)
 class _Result:
     p_refine: float | None
-    blocks: Sequence[_Held]
+    blocks: Sequence[Held]
     suffix: Bundle
     use: CacheUse | None
 
@@ -77,7 +73,7 @@ class GateService:
         self._gate = gate
         self._model = fingerprint_of(checkpoint, settings)
         self._is_on_cpu = settings.device == "cpu"
-        self._cache = PrefixCache[_Held](settings.reuse_bytes, lambda held: held.num_bytes)
+        self._cache = PrefixCache[Held](settings.reuse_bytes, lambda held: held.num_bytes)
         self._max_prompt_tokens = settings.max_prompt_tokens
         self.facts = model_facts(checkpoint, dtype_of(settings))
         self._batcher = Batcher(
@@ -89,6 +85,7 @@ class GateService:
             stop=StopBetweenLayers(gate),
             max_compute_s=settings.max_compute_s,
         )
+        self._judging = Judging(gate, self._cache, settings, compute)
 
     @classmethod
     def load(cls, settings: GateSettings, compute: Executor) -> Self:
@@ -166,13 +163,19 @@ class GateService:
         ]
         return reply, [*sent, suffix]
 
+    async def judge(self, request: Judge, read: Reader) -> Judged:
+        """Score a prompt that was prefilled without the gate, see `Judging.judge`."""
+        return await self._judging.judge(request, read)
+
     def check_health(self) -> None:
         """Raise `Unavailable` if the computation hangs."""
         self._batcher.check_health()
+        self._judging.check_health()
 
     def close(self) -> None:
         """Stop taking work."""
         self._batcher.close()
+        self._judging.close()
 
     def _prefill(self, items: list[_Item]) -> list[_Result]:
         results: dict[int, _Result] = {}
@@ -189,14 +192,9 @@ class GateService:
                 results[index] = _Result(output.p_refine, blocks, suffix, use)
         return [results[index] for index in range(len(items))]
 
-    def _hold(self, past: Sequence[_Held], blocks: Sequence[GateBlock]) -> list[_Held]:
+    def _hold(self, past: Sequence[Held], blocks: Sequence[GateBlock]) -> list[Held]:
         """Pack the new blocks; a known one gets the gate's branch if it had none."""
-        held = [
-            one
-            if one.block.branch is not None or block.branch is None
-            else replace(one, block=replace(one.block, branch=block.branch.clone()))
-            for one, block in zip(past, blocks, strict=False)
-        ]
+        held = [one.with_branch(block.branch) for one, block in zip(past, blocks, strict=False)]
         for block in blocks[len(past) :]:
             header, buffer = pack_part(block.state)
             # What is kept must not hold on to the tensors of the whole batch.
@@ -206,11 +204,11 @@ class GateService:
                 else StatePart(block.state.kv.clone(), block.state.hidden.clone())
             )
             branch = None if block.branch is None else block.branch.clone()
-            held.append(_Held(header, buffer, GateBlock(state, branch)))
+            held.append(Held(header, buffer, GateBlock(state, branch)))
         return held
 
 
-def _input(item: _Item, past: Sequence[_Held]) -> PrefillInput:
+def _input(item: _Item, past: Sequence[Held]) -> PrefillInput:
     blocks = [held.block for held in past]
     return PrefillInput(item.chain.prompt, item.visuals, item.want_gate, blocks)
 
