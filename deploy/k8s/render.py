@@ -1,5 +1,6 @@
 """How does the chart become objects? By Helm's own engine, from its Python SDK or its binary."""
 
+import re
 import subprocess
 import tempfile
 from pathlib import Path
@@ -79,7 +80,19 @@ def _rank(manifest: Manifest) -> int:
     return _ORDER.index(kind) if kind in _ORDER else len(_ORDER)
 
 
+_REFUSAL = re.compile(r"execution error at \([^)]*\): (.*)|.*error calling fail: (.*)", re.DOTALL)
+_FIELD = re.compile(r"\s*- at '/?(?P<path>[^']*)': (?P<problem>.*)")
+
+
 def _shorten(message: str) -> str:
-    """Leave Helm's chain of template positions out of what a person reads."""
-    marker = "error calling fail: "
-    return message.rpartition(marker)[2].strip() if marker in message else message.strip()
+    """Leave Helm's chain of template positions and schemas out of what a person reads."""
+    refused = _REFUSAL.fullmatch(message.strip())
+    if refused is not None:
+        return (refused[1] or refused[2]).strip()
+    fields = [found for line in message.splitlines() if (found := _FIELD.fullmatch(line))]
+    if not fields:
+        return message.strip()
+    lines = (
+        "  {}: {}".format(f["path"].replace("/", ".") or "values", f["problem"]) for f in fields
+    )
+    return "\n".join(("the chart takes no such values:", *lines))

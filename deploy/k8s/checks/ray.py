@@ -6,6 +6,7 @@ from importlib.metadata import version
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 from deploy.config import AppConfig
 from deploy.k8s.checks.quantity import parse_quantity
@@ -101,6 +102,13 @@ def check_application(manifests: list[Manifest]) -> Iterator[str]:
             named = {deployment["name"] for deployment in application["deployments"]}
             try:
                 built = deployment_names(application["import_path"], application["args"])
+            except ValidationError as error:
+                told = "; ".join(
+                    f"{error.title}.{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+                    for problem in error.errors()
+                )
+                yield f"{application['import_path']} does not build: {told}"
+                continue
             except (ImportError, AttributeError, ValueError) as error:
                 yield f"{application['import_path']} does not build: {error}"
                 continue

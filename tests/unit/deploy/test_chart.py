@@ -239,6 +239,29 @@ def test_wrong_values_are_refused_by_name(rendered, setting: str, message: str):
         rendered(settings=(setting,))
 
 
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        (
+            "stages.llm.replicas.max=lots",
+            "the chart takes no such values:\n  stages.llm.replicas.max: got string, want integer",
+        ),
+        (
+            "typo=1",
+            "the chart takes no such values:\n  values: additional properties 'typo' not allowed",
+        ),
+        (
+            "stages.llm.replicas={min: 4, max: 2}",
+            "stages.llm.replicas.min 4 is above max 2",
+        ),
+    ],
+)
+def test_a_refusal_is_a_line_for_the_operator(rendered, setting: str, message: str):
+    with pytest.raises(RenderError) as refused:
+        rendered(settings=(setting,))
+    assert str(refused.value) == message
+
+
 def test_objects_are_ordered_so_that_pods_find_what_they_need(profile):
     kinds = [kind_of(m) for m in profile]
     for before in ("ServiceAccount", "NetworkPolicy", "ConfigMap", "Service"):
