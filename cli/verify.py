@@ -1,5 +1,6 @@
 """`qzoom verify`: does this code compute what the published code computes?"""
 
+import math
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -31,7 +32,7 @@ def verify(
 ) -> None:
     """Check reference vectors: one line per case with the largest deviations.
 
-    Exits with 1 if a deviation exceeds its tolerance, with 2 if a case cannot be checked.
+    Exits with 1 if a deviation exceeds its tolerance, else with 2 if a case cannot be checked.
     """
     from qzoom.errors import QZoomError
     from qzoom.model.verify import (
@@ -56,10 +57,10 @@ def verify(
         excesses += not report.is_good
         out.print(_line(report), soft_wrap=True, highlight=False)
     out.print(f"{len(cases)} cases, {excesses} with excess deviations, {broken} not checked")
-    if broken:
-        raise typer.Exit(2)
     if excesses:
         raise typer.Exit(1)
+    if broken:
+        raise typer.Exit(2)
 
 
 def _line(report: "CaseReport") -> str:
@@ -74,6 +75,8 @@ def _line(report: "CaseReport") -> str:
 def _deviation(check: "Check | None") -> str:
     if check is None:
         return "-"
+    if math.isinf(check.deviation):
+        return "[bold red]not comparable[/]"
     if check.tolerance == 0:
         return "equal" if check.is_good else f"[bold red]{check.deviation:.0f} differ[/]"
     text = f"{check.deviation:.1e}"

@@ -15,9 +15,15 @@ from io import BytesIO
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
+from openai import OpenAI
 from PIL import Image
 
+from qzoom.contracts.conversation import single_question
+from qzoom.contracts.options import Options
+from qzoom.contracts.sampling import Sampling
+from qzoom.model.pipeline import Pipeline
 from qzoom.model.random_checkpoint import write_random_checkpoint
 
 # A Ray of its own beside the session's: half a minute alone, longer on a busy machine.
@@ -135,14 +141,55 @@ def test_it_answers_and_stops_cleanly(model, mark, short, how):
     assert list(short.glob("qzoom-*")) == []
 
 
-def test_it_finishes_what_runs_and_refuses_what_is_new(model, mark, short):
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl", "llava"])
+def test_a_released_folder_is_served_as_it_is(mark, short, family):
+    """Answers through OpenAI's client are those of the pipeline in this process."""
+    folder = short / "released"
+    write_random_checkpoint(folder, family, layout="released")
+    y, x = np.mgrid[0:90, 0:120]
+    pixels = np.stack([x * 2, y * 2, 255 - x], axis=-1).astype(np.uint8)
+    pipeline, sampling = Pipeline.open(folder), Sampling(max_tokens=6)
+
+    def answer_here(route, tau_roi):
+        options = Options(route, tau_roi=tau_roi)
+        return pipeline.answer(single_question("What is it?"), [pixels], options, sampling)
+
+    # A random map has no contrast: look at the tenth of the picture where it is highest; between
+    # two cells, so that no rounding moves one across the threshold.
+    scores = np.sort(answer_here("zoom", 0.5).heatmap, axis=None)
+    tau_roi = float(scores[len(scores) * 9 // 10 :][:2].mean())
+    expected = {route: answer_here(route, tau_roi) for route in ("direct", "zoom")}
+    assert {answer.route for answer in expected.values()} == {"direct", "zoom"}
+    with serving(folder, mark, short) as (_, url, _output):
+        client = OpenAI(base_url=f"{url}/v1", api_key="none", timeout=STOP_TIMEOUT_S)
+        for route, answer in expected.items():
+            question = {
+                "model": client.models.list().data[0].id,
+                "messages": [{"role": "user", "content": content_of(pixels)}],
+                "max_tokens": 6,
+                "extra_body": {"qzoom": {"route": route, "tau_roi": tau_roi}},
+            }
+            whole = client.chat.completions.create(**question)
+            assert whole.choices[0].message.content == answer.text
+            assert whole.qzoom["route"] == route
+            assert whole.usage.prompt_tokens == answer.num_prompt_tokens
+            pieces = client.chat.completions.create(**question, stream=True)
+            text = "".join(piece.choices[0].delta.content or "" for piece in pieces)
+            assert text == answer.text
+
+
+def content_of(pixels):
     file = BytesIO()
-    Image.new("RGB", (64, 48), (9, 120, 200)).save(file, "PNG")
-    url_of_picture = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
-    content = [
-        {"type": "image_url", "image_url": {"url": url_of_picture}},
+    Image.fromarray(pixels).save(file, "PNG")
+    url = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    return [
+        {"type": "image_url", "image_url": {"url": url}},
         {"type": "text", "text": "What is it?"},
     ]
+
+
+def test_it_finishes_what_runs_and_refuses_what_is_new(model, mark, short):
+    content = content_of(np.full((48, 64, 3), (9, 120, 200), np.uint8))
     question = {"model": model.name, "messages": [{"role": "user", "content": content}]}
     long = question | {"max_tokens": LONG_ANSWER, "temperature": 1.0, "seed": 1}
     with serving(model, mark, short) as (process, url, output), ThreadPoolExecutor(1) as pool:

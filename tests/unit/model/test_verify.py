@@ -236,6 +236,16 @@ def test_broken_folder_is_named(folder_of, damage, message):
     assert "Traceback" not in result.output
 
 
+def test_an_excess_counts_more_than_a_case_that_cannot_be_checked(folder_of, tmp_path):
+    for family, change in (("qwen2_5_vl", {"gate_prob": 0.0}), ("qwen3_vl", {"path": "new"})):
+        file = folder_of(family, CASES[family]) / f"{CASES[family]}.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | change))
+
+    result = run(tmp_path)
+    assert result.exit_code == 1
+    assert "2 cases, 1 with excess deviations, 1 not checked" in result.output
+
+
 def test_orphaned_arrays_are_named(folder_of):
     folder = folder_of("llava", CASES["llava"])
     shutil.copy(folder / f"{CASES['llava']}.npz", folder / "more.npz")
