@@ -33,7 +33,7 @@ serve: env  ## serve the built-in model on this machine until Ctrl-C
 test: env-dev  ## unit, parity and integration tests (at most 15 minutes on 2 cores)
 	$(PY) -m pytest -m "not slow and not gpu"
 
-test-all: env-dev  ## everything in `test`, then chaos, fuzzing and soak (at most 45 minutes more)
+test-all: env-dev  ## everything in `test`, then chaos, fuzzing, browser and soak (at most 45 minutes more)
 	@scripts/system-packages.sh
 	$(PY) -m pytest -m "not gpu"
 
