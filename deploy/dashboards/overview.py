@@ -30,6 +30,7 @@ BOARD = Board(
                     "number",
                     width=5,
                     height=5,
+                    limits=(0.001, 0.0144),
                 ),
                 Panel(
                     "Late first tokens",
@@ -39,6 +40,7 @@ BOARD = Board(
                     "number",
                     width=5,
                     height=5,
+                    limits=(0.05, 0.2),
                 ),
                 Panel(
                     "In flight",

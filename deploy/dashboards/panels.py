@@ -20,6 +20,8 @@ from grafana_foundation_sdk.models.dashboard import (
     DashboardLinkType,
     DataSourceRef,
     GridPos,
+    Threshold,
+    ThresholdsMode,
 )
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
@@ -57,6 +59,7 @@ class Panel:
         kind: How it is drawn.
         width: In columns of 24.
         height: In rows of the grid.
+        limits: From where on a number is orange, and red; None colours nothing.
     """
 
     title: str
@@ -66,6 +69,7 @@ class Panel:
     kind: Kind = "lines"
     width: int = 12
     height: int = 8
+    limits: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +148,8 @@ def _build(panel: Panel) -> Any:  # noqa: ANN401
     builder: Any = _BUILDERS[panel.kind]()
     source = DataSourceRef(type_val="prometheus", uid=f"${{{SOURCE}}}")
     builder.title(panel.title).description(panel.about).unit(panel.unit).datasource(source)
+    if panel.limits is not None:
+        builder.thresholds(_colours(*panel.limits))
     for number, query in enumerate(panel.queries):
         target = prometheus.Dataquery().expr(query.expr).legend_format(query.legend)
         target.ref_id(chr(ord("A") + number)).datasource(source)
@@ -153,6 +159,15 @@ def _build(panel: Panel) -> Any:  # noqa: ANN401
             target.format(PromQueryFormat.HEATMAP)
         builder.with_target(target)
     return builder
+
+
+def _colours(orange: float, red: float) -> dashboard.ThresholdsConfig:
+    steps = ((None, "green"), (orange, "orange"), (red, "red"))
+    return (
+        dashboard.ThresholdsConfig()
+        .mode(ThresholdsMode.ABSOLUTE)
+        .steps([Threshold(value, colour) for value, colour in steps])
+    )
 
 
 def _lines() -> Any:  # noqa: ANN401

@@ -23,6 +23,9 @@ def _per_request(metric: Metric) -> str:
     return f"{time_spent(metric, 'stage')} / on () group_left () {answered}"
 
 
+_WHOLE = " + ".join(_per_request(metric) for metric, _, _ in _PARTS)
+
+
 def _row(metric: Metric, title: str, about: str) -> Row:
     return Row(
         title,
@@ -47,6 +50,15 @@ BOARD = Board(
         Row(
             "Where the time of an average request goes",
             (
+                Panel(
+                    "The slowest stage first",
+                    "Queue, computation and transfer of each stage for an average answered "
+                    "request. The first bar is where to look; the three below say which part.",
+                    (Query(f"sort_desc({_WHOLE})", "{{stage}}"),),
+                    "s",
+                    "bars",
+                    width=24,
+                ),
                 *(
                     Panel(
                         f"{title} per request",

@@ -56,6 +56,7 @@ BOARD = Board(
                     "short",
                     "number",
                     width=6,
+                    limits=(1, 1),
                 ),
                 Panel(
                     "How often the store was lost",
