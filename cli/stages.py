@@ -146,12 +146,14 @@ def _show(run: "StageRun", train: "Train") -> None:
     with Progress(
         BarColumn(), MofNCompleteColumn(), *(TextColumn(c) for c in columns), console=err
     ) as bar:
-        task = bar.add_task("", total=None, loss=float("nan"), rate=0.0, eta="")
+        # Shown from the first step on: a refusal comes before any work, and alone.
+        task = bar.add_task("", total=None, visible=False, loss=0.0, rate=0.0, eta="")
 
         def on_step(step: "Step") -> None:
             minutes, seconds = divmod(round(step.eta_s), 60)
             bar.update(
                 task,
+                visible=True,
                 completed=step.step,
                 total=step.steps,
                 loss=step.loss,
