@@ -26,6 +26,9 @@ DRAIN_POLL_S = 0.5
 REQUESTS_A_CORE = 3
 """In work at once where CPUs compute: one that computes, others between two stages."""
 
+ROUTER = "gateway.routing.AffinityRouter"
+"""Sends what is asked about one picture to the replica that holds it."""
+
 HEALTH_TIMEOUT_S = 60.0
 """A replica that answers no health check for so long is replaced; a busy machine is slow."""
 
@@ -47,6 +50,9 @@ def build(config: AppConfig) -> Application:
         "health_check_timeout_s": HEALTH_TIMEOUT_S,
         "max_constructor_retry_count": config.constructor_tries,
     }
+    for_stages = dict(common)
+    if config.reuse:
+        for_stages["request_router_config"] = {"request_router_class": ROUTER}
     gateway = config.gateway_settings()
     if not gateway.admit_requests:
         in_work = llm.max_slots * llm.replicas
@@ -65,10 +71,10 @@ def build(config: AppConfig) -> Application:
         )
         .bind(
             gateway,
-            encoder=_stage(EncoderDeployment, config.encoder_settings(), common),
-            gate=_stage(GateDeployment, gate, common),
-            rpn=_stage(RpnDeployment, config.rpn_settings(), common),
-            llm=_stage(LlmDeployment, llm, common, num_running=llm.max_slots),
+            encoder=_stage(EncoderDeployment, config.encoder_settings(), for_stages),
+            gate=_stage(GateDeployment, gate, for_stages),
+            rpn=_stage(RpnDeployment, config.rpn_settings(), for_stages),
+            llm=_stage(LlmDeployment, llm, for_stages, num_running=llm.max_slots),
         )
     )
 

@@ -16,6 +16,7 @@ from gateway import route
 from gateway.admission.admission import Admission
 from gateway.admission.brownout import relieved
 from gateway.admission.cost import predict
+from gateway.affinity import affinity_of
 from gateway.events import Brownout, Delta, Event, Finished
 from gateway.fetch.fetcher import ImageFetcher
 from gateway.headstart import HeadStart
@@ -23,7 +24,7 @@ from gateway.images.decoded import DecodedImage
 from gateway.images.decoder import ImageDecoder
 from gateway.memory import PictureMemory
 from gateway.reply import Reply
-from gateway.stages import Handles, Source, StageCalls, affinity_of
+from gateway.stages import Handles, Source, StageCalls
 from qzoom.contracts.options import Options
 from qzoom.contracts.request import AnswerRequest
 from qzoom.contracts.stages import Context, Judge, Prefill, Propose, Proposed
@@ -154,14 +155,15 @@ class Flow:
         asks_gate = route.asks_gate(options, facts, num_images)
         is_early = self._conduct.speculates and asks_gate and job.brownout is None
         context = Context(request.request_id, request.deadline, telemetry.headers, request.tenant)
-        affinity = affinity_of(request.tenant, (picture.digest for picture in pictures))
+        # A replica that hung when it was asked first shall not be asked again by preference.
+        digests = (picture.digest for picture in pictures) if recalls else ()
         with StageCalls(
             self._handles,
             telemetry,
             self._admission.times,
             self._conduct.stage_timeout_s,
             self._memory,
-            affinity,
+            affinity_of(request.tenant, digests),
             recalls=recalls,
             by_value=job.by_value,
         ) as stages:

@@ -112,8 +112,8 @@ async def streamed(
         request: Its message.
         state: That it reads; travels inside a list, so that nobody opens references on the way.
         patience: How long a replica may take to accept the call.
-        affinity: Serve's session id: a router that goes by it sends calls of the same text to the
-            same replica. Serve's default router takes no notice.
+        affinity: Serve's session id, by which `gateway.routing` prefers one replica; empty has no
+            preference.
         by_value: Whether everything travels inside the messages of Serve's own gRPC transport,
             which costs a third of a call by way of Ray. It would pin references for ever, so that
             there must be none, and its messages are bounded.

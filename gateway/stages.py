@@ -7,7 +7,7 @@ keeps (docs/decisions/0003-state-by-reference.md).
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -93,7 +93,8 @@ class StageCalls:
         times: Told how long the stages took.
         timeout_s: Longest wait for a reply of a stage, or for the next token.
         memory: What the gateway keeps of pictures.
-        affinity: Made of the tenant and the pictures, see `affinity_of`.
+        affinity: Calls with the same text prefer the same replicas, see `gateway.affinity`; empty
+            has no preference.
         recalls: Whether to use what is kept. False computes all anew, and replaces what is kept:
             some of it may have died.
         by_value: Whether state travels inside the messages, since it is small; see `streamed`.
@@ -307,9 +308,3 @@ def _num_buffers(request: object, message: Encoded | Prefilled | Judged | Propos
             return sum(key not in request.held for key in message.keys) + 1
         case _:
             return 0
-
-
-def affinity_of(tenant: str, digests: Iterable[str]) -> str:
-    """Name what decides which replicas hold the state of a request: its first picture."""
-    first = next(iter(digests), None)
-    return "" if first is None else picture_key(b"", tenant, first, None).hex()
