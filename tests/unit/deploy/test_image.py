@@ -7,9 +7,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.utils import canonicalize_name
 
 from deploy.image.lock import closure
+from qzoom.builtin import builtin_model
 
 ROOT = Path(__file__).parents[3]
 IMAGE = ROOT / "deploy" / "image"
@@ -70,6 +72,15 @@ def test_every_package_of_the_wheel_is_copied_into_the_build():
     for package in re.findall(r'"(\w+)"', packages[1]):
         assert f"COPY {package} /src/{package}" in DOCKERFILE
         assert f"!{package}\n" in (IMAGE / "Dockerfile.dockerignore").read_text()
+
+
+def test_the_model_of_the_default_values_is_in_the_stage_image():
+    values = yaml.safe_load((ROOT / "deploy/helm/qzoom/values.yaml").read_text())
+    default = re.search(r"^FROM scratch AS model\nCOPY (\S+) /$", DOCKERFILE, re.MULTILINE)
+
+    assert default is not None
+    assert ROOT / default[1] == builtin_model()
+    assert f"COPY --from=model / {values['model']['path']}\n" in DOCKERFILE
 
 
 def test_both_images_run_as_the_user_that_the_chart_names(rendered):
