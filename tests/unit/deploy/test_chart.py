@@ -221,6 +221,7 @@ def test_needed_secrets_are_found_with_their_keys(rendered):
         ("stages.llm.group=nowhere", "nowhere"),
         ("stages.llm.replicas={min: 4, max: 2}", "above max"),
         ("stages.llm.gpus=1", "model.device is cpu"),
+        ("stages.rpn.replicas.min=0", "every stage has a replica that answers"),
         ("groups.edge.image=gateway", "no torch"),
         ("stages.gateway.settings.remote_images=public", "lets no gateway out"),
         ("groups.edge.replicas.min=9", "above max"),
