@@ -110,6 +110,7 @@ function showPicture(picture) {
   byId("look").hidden = false;
   byId("picture-name").textContent = picture.bitmap
     ? `${picture.name}, ${picture.bitmap.width} × ${picture.bitmap.height} px` : picture.name;
+  for (const id of ["show-heat", "show-box"]) byId(id).parentElement.hidden = !picture.bitmap;
   drawPicture(byId("picture"), picture);
   showLayers();
   showSnippet();

@@ -158,6 +158,7 @@ def test_a_refusal_is_explained_and_nothing_in_it_is_run(open_page, tmp_path):
     assert HOSTILE in page.text("recent")
     assert HOSTILE in page.text("picture-name") + page.text("recent")
     assert page.all("img[src=x]") == []
+    assert not page.find("#show-heat").is_displayed()
     # The next question is not hurt by it.
     page.find("#problem").is_displayed()
     page.wait(lambda: page.all("#examples button"))[0].click()
