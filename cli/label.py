@@ -3,7 +3,7 @@
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -25,6 +25,8 @@ from cli.training_options import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from training.labels.jobs import LabelJob, Machine
     from training.reading.reader import Heads
 
@@ -213,10 +215,9 @@ def measure(
     threads: ThreadsOption = 1,
 ) -> None:
     """Compare labels of chosen, random and all heads with evidence boxes, which no label sees."""
-    from qzoom.data.records import open_records
+    from training.labels.data import open_groups
     from training.labels.jobs import check_heads, open_reader
     from training.labels.measure import LabelQuality, head_sets, measure_heads
-    from training.labels.shards import group_pictures
     from training.stages.recipe import load_stage_recipe
 
     plan = load_stage_recipe(recipe, changes or ())
@@ -225,7 +226,9 @@ def measure(
     check_heads(reader.checkpoint, chosen)
     config = reader.backbone.config
     sets = head_sets(chosen, config.num_hidden_layers, config.num_attention_heads, random_sets)
-    groups = group_pictures(open_records(data))[:pictures]
+    groups, skipped = open_groups(data)
+    groups = groups[:pictures]
+    _tell_skipped(skipped)
     labels = plan.region_labels
     found: dict[str, LabelQuality] = {}
     with _progress() as bar:
@@ -275,6 +278,7 @@ def show(
 def run_job(job: "LabelJob", num_workers: int, num_cpus: int) -> None:
     """Make labels with a progress bar; several workers are Ray's."""
     from training.labels.jobs import run_here
+    from training.labels.shards import LabelFolder
 
     if num_workers == 1:
         made = run_here(job)
@@ -284,10 +288,21 @@ def run_job(job: "LabelJob", num_workers: int, num_cpus: int) -> None:
         num_gpus = int(job.machine.device.startswith("cuda"))
         made = label_with_ray(job, Workers(num_workers, num_cpus, num_gpus))
     with _progress() as bar:
-        task = bar.add_task("labelling", total=None)
-        for done, total in made:
-            bar.update(task, completed=done, total=total)
+        # Shown when work begins: a refusal comes alone.
+        task = bar.add_task("labelling", total=None, visible=False)
+        for number, (done, total) in enumerate(made):
+            if number == 0:
+                _tell_skipped(LabelFolder.open(job.out).job)
+            bar.update(task, completed=done, total=total, visible=True)
     out.print(f"labels in {job.out}", highlight=False)
+
+
+def _tell_skipped(about: "Mapping[str, Any]") -> None:
+    """Say which records cannot be used."""
+    if about.get("skipped"):
+        err.print(f"{about['skipped']} records are skipped, the first:", highlight=False)
+        for line in about["skipped_first"]:
+            err.print(f"  {line}", markup=False, highlight=False)
 
 
 def _choose(
@@ -299,16 +314,18 @@ def _choose(
     pictures: int,
     machine: "Machine",
 ) -> None:
-    from qzoom.data.records import open_records
+    from training.labels.data import open_groups
     from training.labels.heads import HeadChooser, choose_heads, probes
     from training.labels.jobs import open_reader
-    from training.labels.shards import group_pictures, write_whole
+    from training.labels.shards import write_whole
     from training.stages.recipe import StageRecipe
 
     assert isinstance(plan, StageRecipe)
     labels = plan.region_labels
     reader = open_reader(model, plan, mode.value, machine)
-    groups = group_pictures(open_records(data))[:pictures]
+    groups, skipped = open_groups(data)
+    groups = groups[:pictures]
+    _tell_skipped(skipped)
     budget = labels.max_tokens or reader.checkpoint.qzoom.coarse_max_tokens
     found = []
     with _progress() as bar:

@@ -11,6 +11,7 @@ import numpy as np
 from evaluation.ablation.report import Report
 from evaluation.ablation.workshop import Workshop
 from evaluation.plots import plot_attention
+from qzoom.data.readers import Problems
 from qzoom.data.records import open_records
 from training.labels.rpn import RegionSample, read_samples
 from training.labels.shards import LabelFolder
@@ -21,7 +22,7 @@ EDGES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)
 def run(workshop: Workshop) -> Report:
     """Count cells of the label maps by relative attention."""
     folder = LabelFolder.open(workshop.labels())
-    boxes = {r.id: r.evidence_px for r in open_records(folder.job["data"])}
+    boxes = {r.id: r.evidence_px for r in open_records(folder.job["data"], Problems())}
     sizes = {item["id"]: item["size_px"] for shard in folder.read() for item in shard.records}
     inside, total = np.zeros(len(EDGES) - 1), np.zeros(len(EDGES) - 1)
     for sample in read_samples(folder):

@@ -8,6 +8,7 @@ import numpy as np
 from evaluation.ablation.report import Report, figures
 from evaluation.ablation.workshop import Workshop
 from evaluation.modes import Mode
+from qzoom.data.readers import Problems
 from qzoom.data.record import Record
 from qzoom.data.records import open_records
 from training.labels.jobs import PICTURES_PER_SHARD, shard_part
@@ -37,7 +38,7 @@ def true_box_labels(workshop: Workshop) -> Path:
     """Labels whose attention is the evidence box itself, in the format of the self-made ones."""
     source, out = LabelFolder.open(workshop.labels()), workshop.folder / "labels-truth"
     folder = LabelFolder.create(out, {**source.job, "part_of": "labels-truth"})
-    groups = group_pictures(open_records(source.job["data"]))
+    groups = group_pictures(open_records(source.job["data"], Problems()))
     for number in folder.missing():
         folder.write(number, _shard(shard_part(groups, number)))
     return out

@@ -5,6 +5,7 @@ from pathlib import Path
 from PIL import Image
 
 from qzoom.contracts.budget import fit_size
+from qzoom.data.readers import Problems
 from qzoom.data.records import open_records
 from qzoom.errors import InvalidRequest
 from training.labels.picture import draw_labels, sheet
@@ -34,7 +35,7 @@ def gallery(
     samples = list(read_samples(folder))[first : first + count]
     if not samples:
         raise InvalidRequest(f"{path} has no question number {first}")
-    records = {record.id: record for record in open_records(folder.job["data"])}
+    records = {record.id: record for record in open_records(folder.job["data"], Problems())}
     pictures = []
     for sample in samples:
         record = records[sample.id]

@@ -8,10 +8,10 @@ from typing import Any, Literal, Protocol
 import torch
 
 from qzoom.data.record import Record
-from qzoom.data.records import open_records
 from qzoom.errors import InvalidRequest
 from qzoom.model.loading import Checkpoint
 from qzoom.model.rpn import RegionProposer
+from training.labels.data import open_groups
 from training.labels.gate import KIND as GATE_KIND
 from training.labels.gate import label_trajectories
 from training.labels.hard import KIND as HARD_KIND
@@ -19,7 +19,7 @@ from training.labels.hard import compare_pictures
 from training.labels.judge import is_right
 from training.labels.llm_judge import LlmJudge, Pair
 from training.labels.rpn import KIND, RegionJob, heads_to_json, label_pictures
-from training.labels.shards import LabelFolder, Shard, group_pictures
+from training.labels.shards import LabelFolder, Shard
 from training.reading.reader import Heads, Reader
 from training.stages.recipe import HeadsOf, Mode, StageRecipe
 from training.stages.setup import base_revision, open_for_stage
@@ -137,7 +137,7 @@ class RegionLabelJob:
         job = self.region_job()
         check_heads(checkpoint, job.heads)
         check_heads(checkpoint, job.sink_heads)
-        groups = group_pictures(open_records(self.data))
+        groups, skipped = open_groups(self.data)
         return {
             "kind": KIND,
             "family": checkpoint.family,
@@ -147,12 +147,13 @@ class RegionLabelJob:
             "suffix": suffix_of(self.recipe, self.mode),
             "shards": -(-len(groups) // PICTURES_PER_SHARD),
             **job.to_dict(),
+            **skipped,
         }
 
     def worker(self) -> Callable[[int], Shard]:
         """See `LabelJob`."""
         reader = open_reader(self.model, self.recipe, self.mode, self.machine)
-        groups = group_pictures(open_records(self.data))
+        groups, _ = open_groups(self.data)
         job = self.region_job()
         return lambda number: label_pictures(reader, shard_part(groups, number), job)
 
@@ -182,7 +183,7 @@ class GateLabelJob:
             InvalidRequest: If no record has an answer.
         """
         checkpoint = open_for_stage(self.model, self.recipe)
-        groups = group_pictures(open_records(self.data))
+        groups, skipped = open_groups(self.data)
         questions = sum(bool(record.answers) for group in groups for record in group)
         if not questions:
             raise InvalidRequest(f"no record of {self.data} has an answer to compare with")
@@ -199,6 +200,7 @@ class GateLabelJob:
             "max_new_tokens": settings.max_new_tokens,
             "match": settings.match,
             "anls": settings.anls,
+            **skipped,
         }
 
     def worker(self) -> Callable[[int], Shard]:
@@ -207,7 +209,7 @@ class GateLabelJob:
         checkpoint = open_for_stage(self.model, self.recipe)
         suffix = self.recipe.suffix
         reader = Reader.load(checkpoint, device=device, dtype=dtype, suffix=suffix)
-        groups = group_pictures(open_records(self.data))
+        groups, _ = open_groups(self.data)
         settings = self.recipe.gate_labels
         return lambda number: label_trajectories(
             reader,
@@ -250,7 +252,7 @@ class HardSampleJob:
         checkpoint = open_for_stage(self.model, self.recipe)
         if not checkpoint.qzoom.has_rpn:
             raise InvalidRequest(f"{self.model} has no RPN; `qzoom train rpn` makes one")
-        groups = group_pictures(open_records(self.data))
+        groups, skipped = open_groups(self.data)
         return {
             "kind": HARD_KIND,
             "family": checkpoint.family,
@@ -262,6 +264,7 @@ class HardSampleJob:
             "tau_roi": checkpoint.qzoom.tau_roi,
             "judge": self.judge_model if self.judge_url else "text",
             **self.recipe.hard_samples.model_dump(),
+            **skipped,
         }
 
     def worker(self) -> Callable[[int], Shard]:
@@ -271,7 +274,7 @@ class HardSampleJob:
         suffix, settings = self.recipe.suffix, self.recipe.hard_samples
         reader = Reader.load(checkpoint, device=device, dtype=dtype, suffix=suffix)
         rpn = RegionProposer.load(checkpoint, device=device, dtype=dtype)
-        groups = group_pictures(open_records(self.data))
+        groups, _ = open_groups(self.data)
         model = LlmJudge(self.judge_url, self.judge_model) if self.judge_url else None
 
         def judge(

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from qzoom.data.readers import Problems
 from qzoom.data.record import Record
 from qzoom.data.records import open_records
 from qzoom.errors import InvalidRequest
@@ -60,7 +61,8 @@ def join(
         InvalidRequest: If the data has no such record, or another question under its id.
     """
     source = data or folder.job["data"]
-    records = {record.id: record for record in open_records(source)}
+    # What is bad was skipped, and told, when the labels were made.
+    records = {record.id: record for record in open_records(source, Problems())}
     for label in labels:
         record = records.get(label.id)
         if record is None or record.question != label.question:

@@ -143,6 +143,31 @@ def test_labels_resume_and_state_their_job(checkpoints, data, labels):
         list(run_here(dataclasses.replace(job, heads={3: [9]})))
 
 
+def test_bad_records_are_skipped_and_told(checkpoints, data, labels, tmp_path):
+    lines = Path(data).read_text().splitlines()
+    lines[2] = '{"id": "x", "image": "missing.png", "question": "?", "answer": "a"}'
+    moved = Path(data).with_name(f"{tmp_path.name}.jsonl")
+    moved.write_text("\n".join([*lines, "no JSON"]) + "\n")
+    plan = recipe("qwen2_5_vl")
+    job = RegionLabelJob(
+        model=checkpoints["qwen2_5_vl"], data=str(moved), out=tmp_path / "labels", recipe=plan,
+        heads={3: [0, 2], 4: []},
+    )  # fmt: skip
+    assert list(run_here(job))[-1] == (1, 1)
+    folder = LabelFolder.open(job.out)
+    assert folder.job["skipped"] == 2
+    assert [line.split(": ")[0] for line in folder.job["skipped_first"]] == [
+        f"{moved.name}:3",
+        f"{moved.name}:{len(lines) + 1}",
+    ]
+    found, _ = read_rpn_data([job.out], open_checkpoint(job.model), plan.region_labels)
+    assert len(found.samples) == len(lines) - 1
+    assert "skipped" not in LabelFolder.open(labels["qwen2_5_vl"]).job
+    moved.write_text("no JSON\n")
+    with pytest.raises(InvalidRequest, match=r"no record that can be used; 1 record was skipped"):
+        job.describe()
+
+
 def test_tensors_of_any_size_go_into_small_files(tmp_path):
     tensors = {
         "large": torch.randn(3, 2_000_003),
