@@ -1,6 +1,7 @@
 """How is Redis reached? Bounded connections and waits, to one server or to a set with Sentinels."""
 
-from collections.abc import AsyncGenerator
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -24,8 +25,25 @@ SENTINEL_TIMEOUT_S = 0.2
 """Of one Sentinel: where some are gone, the others are asked within the second that a gateway
 takes to look for its store."""
 
-# The package says that it is typed; its constructor is not.
-_Sentinel: Any = Sentinel
+
+class _Sentinels(Sentinel):
+    """Sentinels that are asked by one connection at a time.
+
+    The package moves the one that answered to the front while it walks over them. Walks that cross
+    would lose a Sentinel for good, and leave its connections open.
+    """
+
+    def __init__(self, sentinels: Sequence[tuple[str, int]], asked: Mapping[str, Any]) -> None:
+        # The package says that it is typed; its constructor is not.
+        start: Any = super().__init__
+        start(sentinels, sentinel_kwargs=dict(asked))
+        self._walking = asyncio.Lock()
+
+    async def discover_master(self, service_name: str) -> tuple[str, int]:
+        """Ask where the primary is."""
+        async with self._walking:
+            host, port = await super().discover_master(service_name)
+            return host, port
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +90,7 @@ def connect(address: str, passwords: Passwords) -> Connected:
     asked = {**tls, **_timeouts(SENTINEL_TIMEOUT_S)}
     if passwords.sentinel is not None:
         asked["password"] = passwords.sentinel
-    sentinel: Sentinel = _Sentinel(named.sentinels, sentinel_kwargs=asked)
+    sentinel = _Sentinels(named.sentinels, asked)
     primary = sentinel.master_for(named.service, db=named.database, **tls, **kept)
     return Connected(primary, sentinel)
 

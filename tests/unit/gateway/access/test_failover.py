@@ -154,3 +154,20 @@ async def test_passwords_of_servers_and_sentinels(tmp_path, monkeypatch):
         assert (await known.configuration("")).settings == {"tau_gate": "0.5"}
         await stranger.close()
         await known.close()
+
+
+async def test_no_sentinel_is_forgotten_when_one_is_silent(redis_set):
+    store = open_store(redis_set.url)
+    first = next(iter(redis_set.sentinels.values()))
+    first.send_signal(signal.SIGSTOP)
+    try:
+        for _ in range(3):
+            # Opens several connections at once; each asks the Sentinels where the primary is.
+            await store.prepare()
+        asked = store._connected.sentinel.sentinels
+        assert {client.connection_pool.connection_kwargs["port"] for client in asked} == set(
+            redis_set.sentinels
+        )
+    finally:
+        first.send_signal(signal.SIGCONT)
+        await store.close()
