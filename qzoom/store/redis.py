@@ -79,7 +79,11 @@ class RedisStore:
         """Open connections and hand the scripts over."""
         async with translated():
             await self._connected.forget()
-            await asyncio.gather(*(self._redis.ping() for _ in range(READY_CONNECTIONS)))
+            pings = [self._redis.ping() for _ in range(READY_CONNECTIONS)]
+            # All of them, also where one fails: what still connects would outlive the store.
+            for outcome in await asyncio.gather(*pings, return_exceptions=True):
+                if isinstance(outcome, BaseException):
+                    raise outcome
             for script in SCRIPTS:
                 await self._redis.script_load(_source(script))
 
