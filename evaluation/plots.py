@@ -80,6 +80,8 @@ def plot_pareto(panels: Mapping[str, Mapping[str, Sequence[Point]]], path: Path)
                     textcoords="offset points", xytext=(4, 6), fontsize=8, color=colour,
                 )  # fmt: skip
         axes.set_xscale("log")
+        for ticks in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+            ticks("{x:g}")
         axes.set_xlabel("requests a CPU second (log); labels: mean visual tokens")
         axes.set_ylabel("score")
         axes.set_title("all questions" if domain == "all" else domain)
