@@ -49,6 +49,7 @@ def recipe() -> Recipe:
             "num_layers=4",
             "method.split_layer=2",
             "region_labels.max_new_tokens=3",
+            "region_labels.keep=all",
             "rpn.steps=2",
             "gate_labels.rule=naive",
             "gate_labels.budgets=[36, 64]",

@@ -10,6 +10,8 @@ from training.stages.run import StageRun
 def recipe(family, *changes):
     values = [f"family={family}", "num_layers=6", "rpn.steps=6", "rpn.batch=4", "gate.steps=6"]
     values += ["gate.batch=4", "region_labels.max_new_tokens=4", "region_labels.max_tokens=16"]
+    # A random model answers nothing right.
+    values += ["region_labels.keep=all"]
     values += ["gate_labels.budgets=[4, 9, 16]", "gate_labels.draw_budgets=null"]
     values += ["gate_labels.max_new_tokens=4"]
     method = {"split_layer": 3, "gate_depth": 2, "rpn_depth": 2}
