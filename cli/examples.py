@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from qzoom.data.questions import Kind
 
 QUESTIONS: tuple[tuple[int, "Kind", bool], ...] = (
-    (0, "what", False),
-    (0, "code", True),
-    (9, "code", False),
-    (9, "code", True),
+    (5, "what", False),
+    (5, "code", True),
+    (10, "code", False),
+    (10, "code", True),
 )
 """(number of the picture in the test split, template, whether small print must be read).
 
