@@ -6,6 +6,7 @@ per line to its standard input; the end of the input ends the child.
 
 import json
 import os
+import select
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
@@ -23,6 +24,18 @@ def arguments() -> dict[str, Any]:
     given = json.loads(sys.argv[1])
     assert isinstance(given, dict)
     return given
+
+
+def end_with_starter() -> None:
+    """End this process if the starter has gone; for servers that take long to become ready.
+
+    To be called before `live`: until then the starter writes nothing.
+
+    Raises:
+        SystemExit: If the input has ended.
+    """
+    if select.select([sys.stdin], [], [], 0.0)[0]:
+        raise SystemExit("the starter has gone")
 
 
 def live(

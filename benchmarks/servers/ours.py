@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.servers.child import arguments, live, own_output
+from benchmarks.servers.child import arguments, end_with_starter, live, own_output
 from deploy.config import AppConfig
 from deploy.local import LocalConfig, LocalSystem
 from deploy.machine import free_port
@@ -38,7 +38,7 @@ def main() -> None:
         is_direct=given.get("is_direct", False),
     )
     with LocalSystem(config) as system:
-        system.start(lambda _progress: None)
+        system.start(lambda _progress: end_with_starter())
         ready = {
             "url": system.url,
             "grpc_target": system.grpc_target,
