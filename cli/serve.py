@@ -49,14 +49,6 @@ def serve(
     gateways: Annotated[
         int, typer.Option(min=1, max=16, help="Gateways that share the requests.")
     ] = 1,
-    direct: Annotated[
-        bool,
-        typer.Option(
-            "--direct",
-            help="Gateways listen on the HTTP port themselves, without Ray Serve's proxy: faster, "
-            "but the requests of a gateway that dies are lost.",
-        ),
-    ] = False,
     auth: Annotated[
         AuthName | None,
         typer.Option(
@@ -121,7 +113,6 @@ def serve(
                 port=port,
                 grpc_port=grpc_port,
                 start_timeout_s=start_timeout,
-                is_direct=direct,
             )
         ) as system:
             out.print(service_table(system.services))

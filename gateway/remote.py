@@ -115,8 +115,8 @@ async def streamed(
         affinity: Serve's session id, by which `gateway.routing` prefers one replica; empty has no
             preference.
         by_value: Whether everything travels inside the messages of Serve's own gRPC transport,
-            which costs a third of a call by way of Ray. It would pin references for ever, so that
-            there must be none, and its messages are bounded.
+            without a pass through Ray. It would pin references for ever, so that there must be
+            none, and its messages are bounded.
 
     Yields:
         What the method yields, in order.

@@ -32,7 +32,7 @@ class GatewaySettings(LimitSettings, AccessOptions):
 
     own_port: int = Field(0, ge=0, le=65_535)
     """HTTP port that all gateways of a machine open beside Serve's proxy, whose hop is spared to
-    those who ask there; 0 opens none."""
+    those who ask there; 0 opens none. Not run on a real Serve so far."""
 
     replicas: int = Field(1, ge=1, le=256)
     """Gateways that share the requests."""
@@ -85,7 +85,7 @@ class GatewaySettings(LimitSettings, AccessOptions):
     by_value_kib: int = Field(0, ge=0, le=MAX_BY_VALUE_KIB)
     """State of a request that is predicted to take at most so much, pixels included, travels inside
     the messages to and from the stages; larger state lies in the object store and travels by
-    reference. Off by default: not measured on a cluster so far."""
+    reference. Off by default: not run on a real Serve so far."""
 
     speculate: bool = False
     """Ask the RPN on `auto` without waiting for the gate, and drop its proposal where the gate is
