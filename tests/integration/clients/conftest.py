@@ -65,6 +65,17 @@ class Served:
         """Fetch a JSON document."""
         return httpx.get(self.url + path, timeout=30).raise_for_status().json()
 
+    def settled(self, patience_s=60.0):
+        """Fetch the figures since the start, once gateways, which report every second, agree."""
+        end = time.monotonic() + patience_s
+        stats = self.get("/v1/stats?window=0")
+        while time.monotonic() < end:
+            time.sleep(2.5)
+            before, stats = stats, self.get("/v1/stats?window=0")
+            if before["requests"] == stats["requests"]:
+                break
+        return stats
+
     def trace(self, key, patience_s=60.0):
         """Fetch a waterfall, as soon as the gateway that answered has reported it to the other."""
         end = time.monotonic() + patience_s
