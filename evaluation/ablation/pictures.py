@@ -30,10 +30,14 @@ def run(workshop: Workshop) -> Report:
         pixels = record.picture.load()
         options = Options(explain=True)
         answer = pipeline.answer(data.conversation(record), [pixels], options)
+        config = pipeline.checkpoint.qzoom
+        tau_roi = config.tau_roi
+        if config.roi_threshold == "relative" and answer.heatmap is not None:
+            tau_roi *= float(answer.heatmap.max())
         look = Look(
             record.question, answer.text, answer.route, answer.p_refine, answer.heatmap,
             answer.proposal.box_px if answer.proposal else None,
-            pipeline.checkpoint.qzoom.tau_roi,
+            tau_roi,
         )  # fmt: skip
         name = f"figure-7-{number}.png"
         draw_overlay(Image.fromarray(np.asarray(pixels)), look).save(workshop.folder / name)
