@@ -26,7 +26,7 @@ app.command(name="post-sft")(stages.post_sft)
 _console = Console()
 
 CALIBRATION_QUESTIONS = 600
-CALIBRATION_TOLERANCE = 0.015
+CALIBRATION_TOLERANCE = 0.03
 """Accuracy that the thresholds may give up: a question that gains little stays direct."""
 
 RecipeOption = Annotated[str, typer.Option(help="Name of a recipe, or path of a YAML file.")]

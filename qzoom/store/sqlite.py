@@ -36,6 +36,9 @@ from qzoom.store.records import write as write_record
 LOCK_TIMEOUT_S = 2.0
 """Longest wait for another process' transaction; each lasts less than a millisecond."""
 
+SET_UP_TIMEOUT_S = 20.0
+"""Longest wait for other processes that make the same file."""
+
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS keys (id TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID;
@@ -227,15 +230,28 @@ def _open(path: Path | None) -> sqlite3.Connection:
         check_same_thread=False,
     )
     try:
-        # Writers do not hold up readers, and a commit waits for no disk; a machine that loses
-        # power may lose its last second, a process that is killed loses nothing.
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.executescript(_SCHEMA)
+        _set_up(connection)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _set_up(connection: sqlite3.Connection) -> None:
+    deadline = time.monotonic() + SET_UP_TIMEOUT_S
+    while True:
+        try:
+            # Writers do not hold up readers, and a commit waits for no disk; a machine that loses
+            # power may lose its last second, a process that is killed loses nothing.
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.executescript(_SCHEMA)
+            return
+        except sqlite3.OperationalError as error:
+            # Gateways start together, and SQLite waits for no other's change of the journal.
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+        time.sleep(0.02)
 
 
 @contextmanager

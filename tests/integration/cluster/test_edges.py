@@ -122,8 +122,8 @@ def test_errors_mean_the_same_on_both(cluster, body, stub, asked):
 
 def test_a_prompt_that_does_not_fit_is_refused_with_its_length(cluster, body):
     refused = post(cluster, body("word " * 1500))
-    assert refused.status_code == 400
-    assert "the limit is 1023" in refused.json()["error"]["message"]
+    assert refused.status_code == 413
+    assert "at most 1023" in refused.json()["error"]["message"]
 
 
 def test_messages_beyond_the_limit_are_refused_by_grpc(stub, asked):

@@ -1,6 +1,7 @@
 """From an address to a store, and what is wrong with an address."""
 
 import stat
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -8,6 +9,8 @@ from qzoom.errors import InvalidRequest
 from qzoom.store.base import StoreUnavailable
 from qzoom.store.opening import default_path, open_store
 from qzoom.store.redis import RedisStore
+
+NUM_GATEWAYS, NUM_FILES = 8, 20
 
 
 async def test_without_an_address_there_is_one_file_for_the_user(monkeypatch, tmp_path):
@@ -33,6 +36,16 @@ async def test_what_is_kept_outlives_its_process(tmp_path):
 
     assert (await second.configuration("")).settings == {"tau_gate": "0.5"}
     await second.close()
+
+
+async def test_gateways_that_start_together_share_one_new_file(tmp_path):
+    def open_at_once(address):
+        with ThreadPoolExecutor(NUM_GATEWAYS) as gateways:
+            return list(gateways.map(lambda _: open_store(address), range(NUM_GATEWAYS)))
+
+    for number in range(NUM_FILES):
+        for store in open_at_once(f"sqlite://{tmp_path}/{number}.db"):
+            await store.close()
 
 
 @pytest.mark.parametrize("address", ["redis://host:6379/0", "rediss://host", "unix:///run/r.sock"])
