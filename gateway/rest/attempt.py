@@ -39,7 +39,13 @@ class Attempt:
 
     @property
     def may_be_repeated(self) -> bool:
-        """Whether the gateway was lost before it sent anything, and somebody waits."""
+        """Whether the gateway was lost before it sent anything, and somebody waits.
+
+        To be asked when the proxy has returned: it sends nothing at all for some of the gateways
+        that die.
+        """
+        if self.error is None and not self._is_started:
+            self.error = _lost()
         return self.error is not None and not self.has_left
 
     async def receive(self) -> Message:
@@ -69,8 +75,7 @@ class Attempt:
         """End a stream that broke off, with an error that says so."""
         if not self._is_stream or self._is_complete or self.has_left:
             return
-        error = StateLost("the gateway died while it answered", retry_after_s=RETRY_AFTER_S)
-        event = f"data: {json.dumps(error_body(error))}\n\n".encode()
+        event = f"data: {json.dumps(error_body(_lost()))}\n\n".encode()
         await self._send({"type": "http.response.body", "body": event, "more_body": False})
 
 
@@ -84,7 +89,11 @@ def _serves_own(start: Message) -> QZoomError | None:
     if kind.startswith(_OWN_TYPES):
         return None
     if status == 500:
-        return StateLost("the gateway died while it answered", retry_after_s=RETRY_AFTER_S)
+        return _lost()
     if status in {404, 503}:
         return Unavailable("the system is starting or stopping", retry_after_s=ABSENT_RETRY_S)
     return None
+
+
+def _lost() -> StateLost:
+    return StateLost("the gateway died while it answered", retry_after_s=RETRY_AFTER_S)

@@ -5,6 +5,7 @@ from contextlib import aclosing
 
 import httpx
 import pytest
+import ray
 from ray._private.internal_api import get_memory_info_reply, get_state_from_address
 
 from qzoom.contracts.conversation import single_question
@@ -22,7 +23,7 @@ LONG_ANSWER = 400
 
 def stored_bytes():
     """Bytes that live objects take in the object store."""
-    reply = get_memory_info_reply(get_state_from_address(None))
+    reply = get_memory_info_reply(get_state_from_address(ray.get_runtime_context().gcs_address))
     return reply.store_stats.object_store_bytes_used
 
 

@@ -9,14 +9,19 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
+from pathlib import Path
 
+import grpc
 import httpx
 import numpy as np
 import pytest
+import ray
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
 from qzoom.client import Client
+from qzoom.pb import qzoom_pb2 as pb
+from qzoom.pb import qzoom_pb2_grpc
 from qzoom.telemetry.names import STAGES, Attribute, Kind, Metric, Span
 
 pytestmark = pytest.mark.cluster
@@ -45,6 +50,10 @@ def picture():
     return file.getvalue()
 
 
+def parent_of(trace_id):
+    return f"00-{trace_id}-{CLIENT_SPAN}-01"
+
+
 def ask(cluster, picture, qzoom, trace_id=None, text="What is it?"):
     """One question over REST, in a trace of the client's; the picture is a file or a URL."""
     url = picture
@@ -63,7 +72,7 @@ def ask(cluster, picture, qzoom, trace_id=None, text="What is it?"):
             "max_tokens": 4,
             "qzoom": qzoom,
         },
-        headers={"traceparent": f"00-{trace_id}-{CLIENT_SPAN}-01"},
+        headers={"traceparent": parent_of(trace_id)},
         timeout=REQUEST_TIMEOUT_S,
     )
 
@@ -116,13 +125,62 @@ def test_each_request_is_one_whole_tree_under_concurrency(cluster, otlp, picture
         assert root.parent_id == CLIENT_SPAN
 
 
-def test_grpc_is_traced_as_rest_is(cluster, otlp, picture):
+def test_grpc_is_traced_as_rest_is_under_concurrency(cluster, otlp, picture):
+    asked = {secrets.token_hex(16): route for route in ("direct", "zoom") * 3}
+
+    def answer(trace_id):
+        options = ALWAYS_DIRECT if asked[trace_id] == "direct" else ALWAYS_ZOOM
+        parts = [pb.Part(image_url=pb.ImageUrl(data=picture)), pb.Part(text="What is it?")]
+        question = pb.AnswerRequest(
+            model=cluster.model,
+            messages=[pb.Message(role=pb.ROLE_USER, content=parts)],
+            max_tokens=4,
+            qzoom=pb.Options(**options),
+        )
+        headers = (("application", cluster.application), ("traceparent", parent_of(trace_id)))
+        return stub.Answer(question, metadata=headers, timeout=REQUEST_TIMEOUT_S)
+
+    with grpc.insecure_channel(cluster.grpc_target) as channel, ThreadPoolExecutor(6) as clients:
+        stub = qzoom_pb2_grpc.QZoomStub(channel)
+        list(clients.map(answer, asked))
+    for trace_id, route in asked.items():
+        root = check_tree(otlp.wait(trace_id, is_whole(route)), route)
+        assert root.parent_id == CLIENT_SPAN
+
+
+def test_a_call_without_a_trace_begins_one(cluster, otlp, picture):
     with Client(f"grpc://{cluster.grpc_target}", model=cluster.model) as client:
         answered = client.ask(
             picture, "What is it?", max_tokens=4, timeout_s=REQUEST_TIMEOUT_S, **ALWAYS_DIRECT
         )
     root = check_tree(otlp.wait(answered.trace_id, is_whole("direct")), "direct")
     assert root.parent_id == ""
+
+
+def test_each_service_writes_one_line_a_call_with_the_trace_and_no_prompt(cluster, picture):
+    """All that the processes of the cluster write, as an agent on the node would collect it."""
+    secret = "xyzzyx"
+    trace_id = ask(cluster, picture, ALWAYS_ZOOM, text=secret).json()["qzoom"]["trace_id"]
+    folder = Path(ray.nodes()[0]["ObjectStoreSocketName"]).parents[1] / "logs"
+
+    def lines():
+        texts = (path.read_text(errors="replace") for path in folder.rglob("*") if path.is_file())
+        return [json.loads(line) for text in texts for line in text.splitlines()
+                if trace_id in line and line.startswith('{"time"')]  # fmt: skip
+
+    def told(found):
+        return sorted((line["service"], line.get("qzoom.stage", line["event"])) for line in found)
+
+    wanted = sorted([
+        ("encoder", "encoder.coarse"), ("encoder", "encoder.roi"), ("gate", "gate.prefill"),
+        ("gateway", "gateway.request.done"), ("llm", "llm.decode"), ("llm", "llm.resume"),
+        ("rpn", "rpn.propose"),
+    ])  # fmt: skip
+    found = eventually(lines, lambda seen: len(seen) >= len(wanted))
+    assert told(found) == wanted
+    assert len({line["request_id"] for line in found}) == 1
+    everything = "".join(p.read_text(errors="replace") for p in folder.rglob("*") if p.is_file())
+    assert secret not in everything
 
 
 def test_a_refused_request_is_marked(cluster, otlp, picture):

@@ -63,6 +63,12 @@ UNKNOWN = (start(404, TEXT), part(b"Path '/v1' not found. Ping /-/routes"))
 ANSWER = (start(200, JSON), part(b"{}"))
 
 
+async def test_a_gateway_that_says_nothing_has_died():
+    status, body, serve = await answer_of(Serve((), (start(200, JSON), part(b"{}"))))
+    assert (status, body) == (200, b"{}")
+    assert serve.bodies == [BODY] * 2
+
+
 @pytest.mark.parametrize("failure", [DIED, ABSENT])
 async def test_a_request_is_given_to_another_gateway(failure):
     status, body, serve = await answer_of(Serve(failure, ANSWER))
