@@ -127,7 +127,8 @@ async def streamed(
     caller = handle.options(
         method_name=method, stream=True, _by_reference=not by_value, session_id=affinity
     )
-    response = caller.remote(request, list(state))
+    carried = list(state)
+    response = caller.remote(request, carried)
     assert isinstance(response, DeploymentResponseGenerator)
     is_complete = False
     try:
@@ -142,6 +143,9 @@ async def streamed(
     finally:
         if not is_complete:
             response.cancel()  # type: ignore[no-untyped-call]
+        # Of a call that failed or was left, Serve keeps the arguments until the cyclic collector
+        # comes by. The state must not wait for that.
+        carried.clear()
 
 
 @asynccontextmanager
