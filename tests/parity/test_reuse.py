@@ -111,8 +111,6 @@ def test_both_routes_answer_the_same(family, preset, pipeline_of, walks):
 @pytest.mark.parametrize("chunk", [1, 17, 64])
 def test_a_prompt_in_chunks_answers_the_same(pipeline, walks, chunk):
     _, alone, _ = walks(pipeline)
-    if chunk == 1 and len(alone.gated.state.prompt.ids) > 300:
-        pytest.skip("one token at a time takes long on LLaVA's large grid")
     roi = alone.roi()
     assert alone.answer(chunk=chunk)[0] == alone.answer()[0]
     assert alone.answer(roi, chunk=chunk)[0] == alone.answer(roi)[0]

@@ -1,63 +1,15 @@
 """Continuous batching on a real decoder: joining, leaving, bounds, and no waiting for anybody."""
 
 import asyncio
-import time
 from dataclasses import replace
 
 import pytest
 
-from qzoom.contracts.sampling import Sampling
 from qzoom.errors import DeadlineExceeded, InvalidRequest, Overloaded, Unavailable
-from qzoom.serving.prefixes import PrefixCache
-from services.llm.job import Job
-from services.llm.mailbox import Mailbox
-from services.llm.progress import Bounds
-from services.llm.scheduler import Scheduler
 
 SOON_S = 20.0
 MAX_LEN = 96
 ENDLESS = 10_000
-
-
-@pytest.fixture
-def scheduler(small_pipeline):
-    """Make a scheduler: `scheduler(max_slots, max_waiting)`. Nothing ends an answer early."""
-    made = []
-
-    def build(max_slots=4, max_waiting=8):
-        decoder = small_pipeline.decoder
-        made.append(
-            Scheduler(
-                decoder,
-                decoder.new_cache(max_slots, MAX_LEN),
-                small_pipeline.checkpoint.tokenizer,
-                eos_ids=(),
-                prefixes=PrefixCache(0, lambda kv: kv.nbytes),
-                bounds=Bounds(ENDLESS, ENDLESS, max_waiting),
-                on_thread_start=lambda: None,
-            )
-        )
-        return made[-1]
-
-    yield build
-    for one in made:
-        one.close(SOON_S)
-
-
-@pytest.fixture
-def job(prefilled):
-    def build(question="What?", max_tokens=5, deadline_s=SOON_S):
-        state = prefilled(question)
-        return Job(
-            state=state,
-            roi=None,
-            num_tokens=len(state.prompt.ids),
-            sampling=Sampling(max_tokens=max_tokens),
-            deadline=time.time() + deadline_s,
-            mailbox=Mailbox(asyncio.get_running_loop()),
-        )
-
-    return build
 
 
 async def read(job):

@@ -1,22 +1,13 @@
 """The scheduler with blocks that requests share, and with prompts that are computed in chunks."""
 
 import asyncio
-import time
 
 import pytest
-import torch
 
-from qzoom.contracts.sampling import Sampling
 from qzoom.model.decoder import Decoder
 from qzoom.model.stack import TokenLayerCounter
-from qzoom.serving.prefixes import PrefixCache
-from services.llm.job import Job, Prefix
-from services.llm.mailbox import Mailbox
-from services.llm.progress import Bounds
-from services.llm.scheduler import Scheduler
 
 SOON_S = 20.0
-MAX_LEN = 96
 KEY = b"the picture's block"
 
 
@@ -41,43 +32,13 @@ def decoder(small_pipeline):
 
 
 @pytest.fixture
-def scheduler(decoder, small_pipeline):
-    made = []
+def job(job):
+    """All are about one picture, unless they name another."""
 
-    def build(*, reuse_bytes=0, chunk_tokens=1000, max_slots=4):
-        made.append(
-            Scheduler(
-                decoder,
-                decoder.new_cache(max_slots, MAX_LEN),
-                small_pipeline.checkpoint.tokenizer,
-                eos_ids=(),
-                prefixes=PrefixCache(reuse_bytes, lambda kv: kv.nbytes),
-                bounds=Bounds(1000, chunk_tokens, 32),
-                on_thread_start=lambda: torch.set_num_threads(1),
-            )
-        )
-        return made[-1]
-
-    yield build
-    for one in made:
-        one.close(SOON_S)
-
-
-@pytest.fixture
-def job(prefilled):
     def build(question="What?", max_tokens=4, *, deadline_s=SOON_S, key=KEY, is_zoom=False):
-        state = prefilled(question)
-        asked = Job(
-            state=state,
-            roi=None,
-            num_tokens=len(state.prompt.ids),
-            sampling=Sampling(max_tokens=max_tokens),
-            deadline=time.time() + deadline_s,
-            mailbox=Mailbox(asyncio.get_running_loop()),
-            prefix=Prefix((key,), state.prompt.block_ends),
-        )
-        asked.is_zoom = is_zoom
-        return asked
+        made = job(question, max_tokens, deadline_s=deadline_s, key=key)
+        made.is_zoom = is_zoom
+        return made
 
     return build
 
