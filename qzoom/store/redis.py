@@ -128,7 +128,7 @@ class RedisStore:
             NotFound: If there is none with this id.
         """
         values = [_version(), key_id, repr(now)]
-        record = await self._run_twice("revoke", ["keys", "version"], values)
+        record = await self._run_replicated("revoke", ["keys", "version"], values)
         if record is None:
             raise NotFound(f"there is no key {key_id[:40]!a}")
         assert isinstance(record, bytes)
@@ -238,7 +238,7 @@ class RedisStore:
     async def _write(self, table: str, most: int, field: str, value: str | None) -> None:
         values = [] if value is None else [value]
         values = [_version(), str(most), field, *values]
-        count = await self._run_twice("write", [table, "version"], values)
+        count = await self._run_replicated("write", [table, "version"], values)
         assert isinstance(count, int)
         if count >= 0:
             raise TooLarge(f"there are {count} {table}, at most {most}")
@@ -258,7 +258,7 @@ class RedisStore:
                 keys=[*map(self._name, names)], args=values, client=client
             )
 
-    async def _run_twice(
+    async def _run_replicated(
         self, script: str, names: Sequence[str], values: Sequence[object]
     ) -> object:
         """Run a script whose effect outlives a failover: a replica must have it, too.

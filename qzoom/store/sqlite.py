@@ -39,6 +39,9 @@ LOCK_TIMEOUT_S = 2.0
 SET_UP_TIMEOUT_S = 20.0
 """Longest wait for other processes that make the same file."""
 
+_PRIMARY = 0xFF
+"""SQLite's extended codes say in their higher bits why it is busy."""
+
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS keys (id TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID;
@@ -249,7 +252,8 @@ def _set_up(connection: sqlite3.Connection) -> None:
             return
         except sqlite3.OperationalError as error:
             # Gateways start together, and SQLite waits for no other's change of the journal.
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+            is_busy = error.sqlite_errorcode & _PRIMARY == sqlite3.SQLITE_BUSY
+            if not is_busy or time.monotonic() > deadline:
                 raise
         time.sleep(0.02)
 
