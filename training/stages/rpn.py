@@ -80,9 +80,10 @@ def read_rpn_data(
     pairs: list[tuple[Record, RegionSample]] = []
     about = []
     for path in folders:
-        folder = open_labels(path, {"kind": KIND, "base_revision": revision})
+        wanted = {"kind": KIND, "base_revision": revision, "rows": settings.rows}
+        folder = open_labels(path, wanted)
         pairs += join(folder, read_samples(folder), data)
-        about.append({k: folder.job[k] for k in ("data", "heads", "max_tokens", "suffix")})
+        about.append({k: folder.job[k] for k in ("data", "heads", "max_tokens", "suffix", "rows")})
     kept = [pair for pair in pairs if _is_kept(*pair, settings)]
     if not kept:
         raise InvalidRequest(

@@ -68,9 +68,15 @@ def test_the_trained_rpn_is_the_served_one(checkpoints, labels, records, family,
         torch.testing.assert_close(base.tensors([name]), merged.tensors([name]), rtol=0, atol=0)
 
 
+def test_labels_of_other_rows_are_refused(checkpoints, labels):
+    settings = RegionLabels(rows="fed_back")
+    with pytest.raises(InvalidRequest, match=r"rows is 'predicting' in .* 'fed_back' is needed"):
+        read_rpn_data([labels["llava"]], open_checkpoint(checkpoints["llava"]), settings)
+
+
 def test_wrong_answers_teach_the_rpn_nothing_if_told_so(checkpoints, labels, data, tmp_path):
     checkpoint, folder = open_checkpoint(checkpoints["llava"]), labels["llava"]
-    settings = RegionLabels(keep="right")
+    settings = RegionLabels(keep="right", rows="predicting")
     with pytest.raises(InvalidRequest, match=r"none of 8 questions is left .* 'right'"):
         read_rpn_data([folder], checkpoint, settings)
     said = {sample.id: sample.response for sample in read_samples(LabelFolder.open(folder))}
@@ -82,7 +88,7 @@ def test_wrong_answers_teach_the_rpn_nothing_if_told_so(checkpoints, labels, dat
     found, about = read_rpn_data([folder], checkpoint, settings, str(moved))
     assert [sample.id for _, _, sample in found.samples] == [lines[1]["id"], lines[4]["id"]]
     assert about["keep"] == "right"
-    everything, _ = read_rpn_data([folder], checkpoint, RegionLabels(), str(moved))
+    everything, _ = read_rpn_data([folder], checkpoint, RegionLabels(rows="predicting"), str(moved))
     assert len(everything.samples) == len(lines)
 
 
