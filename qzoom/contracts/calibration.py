@@ -125,7 +125,7 @@ def highest_tau_gate(
     Args:
         accuracy_by_tau: Pairs of tau_gate and accuracy by rising tau_gate, at least one.
         tau_gate: The threshold that is raised. Between two points of the curve it counts as the
-            lower one: no score of the validation split lies between them.
+            better one, so that the loss is never more than was allowed.
         max_loss: Accuracy that may be lost against `tau_gate`, in [0, 1].
 
     Returns:
@@ -133,7 +133,8 @@ def highest_tau_gate(
         none.
     """
     below = [accuracy for tau, accuracy in accuracy_by_tau if tau <= tau_gate]
-    floor = (below[-1] if below else accuracy_by_tau[0][1]) - max_loss
+    above = [accuracy for tau, accuracy in accuracy_by_tau if tau >= tau_gate]
+    floor = max([*below[-1:], *above[:1]]) - max_loss
     highest = tau_gate
     for tau, accuracy in accuracy_by_tau:
         if tau <= tau_gate:

@@ -65,6 +65,15 @@ def test_bounds_follow_from_the_curve(measured):
     assert highest_tau_gate(found.accuracy_by_tau, found.tau_gate, 1.0) == 1.0
 
 
+def test_between_two_points_a_threshold_counts_as_the_better_one():
+    falling = ((0.0, 0.9), (0.4, 0.8), (0.8, 0.7))
+    assert highest_tau_gate(falling, 0.2, 0.05) == 0.2
+    assert highest_tau_gate(falling, 0.2, 0.1) == 0.4
+    rising = ((0.0, 0.7), (0.4, 0.8), (0.8, 0.7))
+    assert highest_tau_gate(rising, 0.2, 0.05) == 0.4
+    assert highest_tau_gate(rising, 0.9, 0.0) == 0.9
+
+
 def test_a_calibration_comes_back_from_its_folder(measured, tmp_path):
     assert load_calibration(tmp_path) is None
     found = calibrate(measured, data="val", metric="exact_match", revision="abc")
