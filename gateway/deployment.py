@@ -65,10 +65,11 @@ class GatewayDeployment(QZoomMethods, HealthMethods):
         replica = serve.get_replica_context()
         self._ledger = Ledger(replica.app_name, self._telemetry, settings.max_traces)
         name = replica.replica_id.unique_id
-        self._desk = SharedDesk(replica.app_name, name, settings.admission_bounds())
+        bounds = settings.admission_bounds()
+        self._desk = SharedDesk(replica.app_name, name, bounds)
         self._admission = Admission(self._desk, self._telemetry, name)
         self._facts = with_threshold(self._services.facts, lambda: self._access.tau_gate)
-        self._brownout = settings.admission_bounds().brownout
+        self._brownout = bounds.brownout
         flow = Flow(
             handles,
             self._facts,
@@ -118,7 +119,9 @@ class GatewayDeployment(QZoomMethods, HealthMethods):
         """
         settings = with_live(self._settings, user_config)
         self._access.reconfigure(settings.access_settings().initial)
-        self._desk.configure(settings.admission_bounds())
+        bounds = settings.admission_bounds()
+        self._desk.configure(bounds)
+        self._brownout = bounds.brownout
         self.edge.limits = settings.request_limits()
 
     async def ready(self) -> dict[str, Any]:

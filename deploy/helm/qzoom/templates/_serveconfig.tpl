@@ -35,6 +35,7 @@ tau_gate
 requests_per_minute visual_tokens_per_minute generated_tokens_per_minute concurrency
 admit_requests admit_visual_tokens admit_kv_mib admit_store_mib admit_waiting admit_tenant_share
 brownout_steps brownout_starts_at brownout_max_tau_gate brownout_min_roi_share
+brownout_max_loss
 max_images max_messages max_prompt_chars max_tokens default_max_tokens
 max_visual_tokens max_deadline_ms default_deadline_ms
 {{- end -}}
