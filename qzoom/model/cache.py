@@ -6,7 +6,7 @@ from itertools import accumulate, pairwise
 import torch
 from torch import Tensor
 
-from qzoom.errors import InvalidRequest, Overloaded
+from qzoom.errors import Overloaded, TooLarge
 from qzoom.model.attention import slot_attention
 
 
@@ -131,12 +131,13 @@ class SlotCache:
         """Refuse a sequence that leaves no room for a single token of the answer.
 
         Raises:
-            InvalidRequest: Naming the tokens and the limit.
+            TooLarge: Naming the tokens and the limit.
         """
         if num_tokens >= self.max_len:
-            raise InvalidRequest(
+            raise TooLarge(
                 f"the prompt has {num_tokens} tokens with its visual tokens, "
-                f"the limit is {self.max_len - 1}"
+                f"at most {self.max_len - 1}",
+                param="messages",
             )
 
 

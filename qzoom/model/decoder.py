@@ -126,7 +126,7 @@ class Decoder(nn.Module):
         """Place in a slot what is known of a request; `advance` computes the rest.
 
         Raises:
-            InvalidRequest: If the sequence does not fit a slot; nothing is written then.
+            TooLarge: If the sequence does not fit a slot; nothing is written then.
             ValueError: If the encodings do not match the prompt.
         """
         prompt, roi = item.state.prompt, item.roi
@@ -184,7 +184,7 @@ class Decoder(nn.Module):
             logits_RC: Of the first token of each answer, float32.
 
         Raises:
-            InvalidRequest: If a sequence does not fit a slot.
+            TooLarge: If a sequence does not fit a slot.
             ValueError: If the encodings do not match the prompt.
         """
         begun = [self.begin(cache, item) for item in inputs]

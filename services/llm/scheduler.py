@@ -94,7 +94,7 @@ class Scheduler:
         """Queue a request. Any thread may call this.
 
         Raises:
-            InvalidRequest: If its prompt does not fit into a slot.
+            TooLarge: If its prompt does not fit into a slot.
             Overloaded: If too many requests wait already.
             Unavailable: If the scheduler has ended.
         """
@@ -181,8 +181,10 @@ class Scheduler:
             holders = (*self._prefilling, *self._running)
             zooms_left = self._max_zooms - sum(one.job.is_zoom for one in holders)
             for job in sorted(self._waiting, key=lambda job: job.urgency) if free else ():
-                missing = self._sharing.missing(job)
-                if (job.is_zoom and zooms_left <= 0) or missing & claimed:
+                if job.is_zoom and zooms_left <= 0:
+                    continue
+                missing = self._sharing.missing(job, self._sharing.past(job))
+                if missing & claimed:
                     continue
                 claimed |= missing
                 zooms_left -= job.is_zoom
@@ -196,7 +198,8 @@ class Scheduler:
     def _begin(self, job: Job) -> None:
         assert job.state is not None, "a job is resumed once"
         slot = self._cache.alloc()
-        past, missing = self._sharing.past(job), self._sharing.missing(job)
+        past = self._sharing.past(job)
+        missing = self._sharing.missing(job, past)
         try:
             item = ResumeInput(slot, job.state, job.roi, past)
             resumption = self._decoder.begin(self._cache, item)

@@ -27,11 +27,14 @@ class Sharing:
         """Return the first blocks of a request, as far as they are known."""
         return max(self._prefixes.find(job.prefix.keys), job.prefix.found, key=len)
 
-    def missing(self, job: Job) -> frozenset[bytes]:
-        """Return the keys of the blocks that a request has to compute, and others may wait for."""
-        if not self._prefixes.is_on:
-            return frozenset()
-        return frozenset(job.prefix.keys[len(self.past(job)) :])
+    def missing(self, job: Job, past: Sequence[Tensor]) -> frozenset[bytes]:
+        """Return the keys of the blocks that a request has to compute, and others may wait for.
+
+        Args:
+            job: The request.
+            past: What it need not compute.
+        """
+        return frozenset(job.prefix.keys[len(past) :]) if self._prefixes.is_on else frozenset()
 
     def keep(self, one: Prefilling) -> None:
         """Copy the blocks that a request has computed out of its slot."""

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from qzoom.errors import InvalidRequest, Overloaded
+from qzoom.errors import Overloaded, TooLarge
 from qzoom.model.attention import PackedAttention
 from qzoom.model.cache import SlotCache, SlotDecode, SlotSegments
 
@@ -41,7 +41,7 @@ def test_a_slot_cannot_be_freed_twice(cache, slot):
 
 def test_a_prompt_must_leave_room_for_an_answer(cache):
     cache.check_fits(15)
-    with pytest.raises(InvalidRequest, match=r"16 tokens.*limit is 15"):
+    with pytest.raises(TooLarge, match=r"16 tokens.*at most 15"):
         cache.check_fits(16)
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from qzoom.errors import DeadlineExceeded, InvalidRequest, Overloaded, Unavailable
+from qzoom.errors import DeadlineExceeded, Overloaded, TooLarge, Unavailable
 
 SOON_S = 20.0
 MAX_LEN = 96
@@ -63,7 +63,7 @@ async def test_an_answer_ends_where_its_slot_ends(scheduler, job):
 
 
 async def test_a_prompt_that_does_not_fit_is_refused_by_name(scheduler, job):
-    with pytest.raises(InvalidRequest, match=rf"has {MAX_LEN} tokens .* limit is {MAX_LEN - 1}"):
+    with pytest.raises(TooLarge, match=rf"has {MAX_LEN} tokens .* at most {MAX_LEN - 1}"):
         scheduler().submit(replace(job(), num_tokens=MAX_LEN))
 
 
