@@ -76,7 +76,9 @@ class Judging:
         prefill = PrefillInput(prompt, (), past=[held.block for held in found])
         item = _Item(prefill, state, keys, found)
         num_new = len(prompt.ids) - end_of(prompt, found)
-        p_refine, timing = await self._batcher.submit(item, num_new, request.context.deadline)
+        p_refine, timing = await self._batcher.submit(
+            item, num_new, request.context.deadline, trace=request.context.traceparent
+        )
         return Judged(p_refine, timing)
 
     def check_health(self) -> None:
