@@ -37,15 +37,14 @@ class Attempt:
         self.error: QZoomError | None = None
         self.has_left = False
 
-    @property
-    def may_be_repeated(self) -> bool:
-        """Whether the gateway was lost before it sent anything, and somebody waits.
-
-        To be asked when the proxy has returned: it sends nothing at all for some of the gateways
-        that die.
-        """
+    def ended(self) -> None:
+        """Note that the proxy has returned: for some gateways that die it sends nothing at all."""
         if self.error is None and not self._is_started:
             self.error = _lost()
+
+    @property
+    def may_be_repeated(self) -> bool:
+        """Whether the gateway was lost before it sent anything, and somebody waits."""
         return self.error is not None and not self.has_left
 
     async def receive(self) -> Message:

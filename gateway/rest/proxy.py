@@ -170,6 +170,7 @@ class ProxyGuard:
         for _ in range(TRIES):
             attempt = Attempt(arrived, receive, watched)
             await self._app({**scope}, attempt.receive, attempt.send)
+            attempt.ended()
             if not attempt.may_be_repeated:
                 await attempt.finish()
                 return
