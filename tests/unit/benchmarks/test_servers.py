@@ -38,7 +38,9 @@ def test_a_server_is_measured_and_leaves_no_process():
 
 
 INTERRUPTED = """
+import signal
 import time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # Ignored in jobs of a shell.
 from benchmarks.pipe import ONE_PROCESS, PipeLoad, noop_server
 with noop_server(ONE_PROCESS, PipeLoad()) as server:
     print(server.pid, flush=True)
