@@ -29,7 +29,7 @@ from qzoom.contracts.options import Options
 from qzoom.contracts.request import AnswerRequest
 from qzoom.contracts.stages import Context, Judge, Prefill, Propose, Proposed
 from qzoom.contracts.status import ModelFacts
-from qzoom.errors import InvalidRequest, QZoomError, StateLost, Unavailable
+from qzoom.errors import InvalidRequest, QZoomError, StateLost, TooLarge, Unavailable
 from qzoom.telemetry.gateway import GatewayTelemetry, RequestTelemetry
 from qzoom.telemetry.names import Span
 
@@ -199,6 +199,9 @@ class Flow:
                 look = route.Look()
                 if decision.is_open:
                     look = await self._look(stages, hurry, options, proposing, sources, telemetry)
+                    if not route.fits(look, len(prefilled.message.prompt.ids), facts):
+                        too_long = TooLarge("the prompt leaves no room for the RoI")
+                        look = _degraded(look, Span.LLM_RESUME, too_long, telemetry)
             tokens = route.visual_tokens(facts, sizes_px, coarse, look)
             allowed = route.budgets(options, facts)
             started = route.started(
@@ -250,10 +253,17 @@ class Flow:
         except InvalidRequest:
             raise
         except QZoomError as error:
-            if isinstance(error, StateLost) and stages.recalls:
+            if isinstance(error, StateLost) and stages.has_recalled:
                 raise  # What was kept has died; without it the detail can be had.
-            telemetry.degraded(stage, error)
-            return replace(look, degraded=f"{stage.value}: {error.code}")
+            return _degraded(look, stage, error, telemetry)
+
+
+def _degraded(
+    look: route.Look, stage: Span, error: QZoomError, telemetry: RequestTelemetry
+) -> route.Look:
+    """Give up the detail, and say why."""
+    telemetry.degraded(stage, error)
+    return replace(look, roi=None, degraded=f"{stage.value}: {error.code}")
 
 
 @dataclass(frozen=True, slots=True)

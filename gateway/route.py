@@ -14,6 +14,9 @@ from qzoom.contracts.stages import Context, Encoded, Prefilled, Proposed, Resume
 from qzoom.contracts.status import ModelFacts
 from qzoom.errors import InvalidRequest
 
+ROI_DELIMITERS = 2
+"""Tokens around the RoI, where the family has them (Eq. 15)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -77,6 +80,14 @@ def decide(
         tau_gate=None if p_refine is None else tau_gate,
         is_open=is_open and facts.has_rpn and num_images > 0,
     )
+
+
+def fits(look: Look, prompt_tokens: int, facts: ModelFacts) -> bool:
+    """Whether the prompt with its RoI leaves room for an answer; without an RoI it does."""
+    if look.roi is None or facts.max_prompt_tokens is None:
+        return True
+    zoomed = prompt_tokens + look.roi.message.num_tokens + ROI_DELIMITERS
+    return zoomed <= facts.max_prompt_tokens
 
 
 def resume(

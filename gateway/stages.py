@@ -84,6 +84,8 @@ class Handles:
 class StageCalls:
     """The stage calls of one request, the owner of its state, and the keeper of its times.
 
+    `has_recalled` tells whether something that was kept of an earlier request was used.
+
     Used as a context manager: on leaving, every reference is dropped, so that the object store
     frees the state whatever happened.
 
@@ -114,7 +116,7 @@ class StageCalls:
     ) -> None:
         self._affinity = affinity
         self._by_value = by_value
-        self.recalls = recalls
+        self._recalls = recalls
         self._handles = handles
         self._memory = memory
         self._times = times
@@ -123,6 +125,7 @@ class StageCalls:
         self._owned: list[list[Reference]] = []
         self._is_closed = False
         self._num_held = 0
+        self.has_recalled = False
         self.stage_ms: dict[str, StageMs] = {}
 
     def __enter__(self) -> Self:
@@ -166,7 +169,8 @@ class StageCalls:
     async def prefill(self, request: Prefill, visuals: Sequence[Reference]) -> Reply[Prefilled]:
         """Run layers 1..B and the gate; blocks that are held here are not sent again."""
         pictures = (image.key for image in request.images)
-        held = self._memory.blocks(pictures) if self.recalls else {}
+        held = self._memory.blocks(pictures) if self._recalls else {}
+        self.has_recalled |= bool(held)
         request = replace(request, held=frozenset(held))
         gate = self._handles.gate
         reply: Reply[Prefilled] = await self._call(
@@ -179,7 +183,11 @@ class StageCalls:
         ):
             picture = request.images[span.image].key
             self._memory.keep_blocks(picture, {key: (block, header.num_bytes)})
-        return Reply(message, self._own([*blocks, *sent]))
+        # What was sent is owned already; what was kept is this request's now, too.
+        self._own([held[key] for key in message.keys if key in held])
+        state = [*blocks, *sent]
+        self._owned.append(state)
+        return Reply(message, state)
 
     async def judge(self, request: Judge, state: Sequence[Reference]) -> Reply[Judged]:
         """Run the gate over a state that was computed without it."""
@@ -218,8 +226,9 @@ class StageCalls:
     async def _encode(
         self, span: Span, method: str, key: bytes, request: EncodeCoarse | EncodeRoi, source: Source
     ) -> Reply[Encoded]:
-        known = self._memory.encoding(key) if self.recalls else None
+        known = self._memory.encoding(key) if self._recalls else None
         if known is not None:
+            self.has_recalled = True
             use = CacheUse(reused=known.message.num_tokens, computed=0)
             message = replace(known.message, timing=Timing(0.0, 0.0, 1, use))
             with self._telemetry.call(span) as call:

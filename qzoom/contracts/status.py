@@ -52,6 +52,8 @@ class ModelFacts:
             hidden state after layer B.
         accuracy_by_tau: Pairs of tau_gate and accuracy on a validation split, by rising tau_gate,
             as `qzoom calibrate` measured them; empty where this revision was not calibrated.
+        max_prompt_tokens: Longest sequence that an answer can begin from, RoI included; None where
+            nothing bounds it.
     """
 
     family: str
@@ -67,3 +69,4 @@ class ModelFacts:
     visual_bytes_per_token: int
     state_bytes_per_token: int
     accuracy_by_tau: tuple[tuple[float, float], ...] = ()
+    max_prompt_tokens: int | None = None

@@ -10,12 +10,15 @@ from qzoom.model.images import open_preprocessor
 from qzoom.model.loading import Checkpoint, CheckpointError
 
 
-def model_facts(checkpoint: Checkpoint, dtype: torch.dtype) -> ModelFacts:
+def model_facts(
+    checkpoint: Checkpoint, dtype: torch.dtype, max_prompt_tokens: int | None = None
+) -> ModelFacts:
     """Collect what routing, budgets and admission are decided by.
 
     Args:
         checkpoint: Of the gate.
         dtype: Of its states; the sizes that are told assume the same type in all services.
+        max_prompt_tokens: Longest sequence that an answer can begin from.
 
     Raises:
         CheckpointError: If the folder has a calibration that is broken.
@@ -39,6 +42,7 @@ def model_facts(checkpoint: Checkpoint, dtype: torch.dtype) -> ModelFacts:
         visual_bytes_per_token=(1 + backbone.num_deepstack) * hidden_bytes,
         state_bytes_per_token=config.split_layer * kv_bytes + hidden_bytes,
         accuracy_by_tau=_accuracy_by_tau(checkpoint),
+        max_prompt_tokens=max_prompt_tokens,
     )
 
 

@@ -75,7 +75,7 @@ class GateService:
         self._is_on_cpu = settings.device == "cpu"
         self._cache = PrefixCache[Held](settings.reuse_bytes, lambda held: held.num_bytes)
         self._max_prompt_tokens = settings.max_prompt_tokens
-        self.facts = model_facts(checkpoint, dtype_of(settings))
+        self.facts = model_facts(checkpoint, dtype_of(settings), settings.max_prompt_tokens)
         self._batcher = Batcher(
             "gate",
             self._prefill,

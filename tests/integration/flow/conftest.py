@@ -39,6 +39,7 @@ from services.rpn.settings import RpnSettings
 
 SOON_S = 120.0
 GREEDY = Sampling(max_tokens=5)
+MAX_LEN = 1024
 BUDGET = {
     "coarse_min_tokens": 16,
     "coarse_max_tokens": 32,
@@ -70,12 +71,15 @@ class LocalServices:
 
     def __init__(self, checkpoint):
         common = {"checkpoint": checkpoint, "threads": 1}
-        count = {**common, "count_work": True}
+        count, room = {**common, "count_work": True}, {"max_prompt_tokens": MAX_LEN - 1}
         settings = {
             "encoder": (EncoderDeployment, EncoderSettings(**common)),
-            "gate": (GateDeployment, GateSettings(**count, trim=False)),
+            "gate": (
+                GateDeployment,
+                GateSettings(**count, **room, trim=False),
+            ),
             "rpn": (RpnDeployment, RpnSettings(**count)),
-            "llm": (LlmDeployment, LlmSettings(**count, trim=False, max_len=1024, max_slots=8)),
+            "llm": (LlmDeployment, LlmSettings(**count, trim=False, max_len=MAX_LEN, max_slots=8)),
         }
         self.replicas = {}
         for name, (deployment, own) in settings.items():

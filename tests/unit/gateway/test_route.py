@@ -1,5 +1,7 @@
 """Which way a request takes, and what the llm is then asked to read."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -157,6 +159,15 @@ def test_a_region_that_could_not_be_encoded_is_no_zoom(request_, prefilled, coar
     started = route.started(decision, look, tokens, "trace", allowed, None)
     assert started.route == "direct"
     assert started.regions == ()
+
+
+@pytest.mark.parametrize(("prompt_tokens", "fits"), [(96, True), (97, False)])
+def test_the_roi_and_its_delimiters_need_room_behind_the_prompt(coarse, prompt_tokens, fits):
+    model = replace(facts(), max_prompt_tokens=98 + coarse[0].message.num_tokens)
+    look = route.Look(roi=coarse[0])
+    assert route.fits(look, prompt_tokens, model) == fits
+    assert route.fits(route.Look(), 10_000, model)
+    assert route.fits(look, 10_000, facts())
 
 
 def test_visual_tokens_are_counted(coarse):
