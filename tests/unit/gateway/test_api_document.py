@@ -2,12 +2,16 @@
 
 import dataclasses
 import itertools
+import json
 import re
 import runpy
 from pathlib import Path
 
 import pytest
+import torch
 
+from gateway.admission.brownout import BrownoutBounds
+from gateway.describe import described
 from gateway.fetch.download import MAX_REDIRECTS
 from gateway.fetch.fetcher import FetchLimits
 from gateway.images.limits import ImageLimits
@@ -16,8 +20,11 @@ from gateway.rest.fields import IGNORED, NEUTRAL
 from gateway.rpc.upload import MAX_CHUNKS
 from gateway.settings import GatewaySettings
 from qzoom import errors
+from qzoom.builtin import builtin_model
 from qzoom.contracts.request import MAX_URL_CHARS, Limits, MethodOptions, RequestBody
+from qzoom.model.loading import open_checkpoint
 from qzoom.pb import qzoom_pb2
+from services.gate.facts import model_facts
 from services.llm.settings import LlmSettings
 
 ROOT = Path(__file__).parents[3]
@@ -98,6 +105,17 @@ def test_every_limit_is_in_the_table():
     for name in ("default_deadline_ms", "max_deadline_ms", "max_visual_tokens"):
         assert said[name] in method
     assert f"Default {said['default_max_tokens']}" in section("Fields of OpenAI")
+
+
+async def test_the_example_of_a_model_is_the_built_in_one():
+    facts = model_facts(open_checkpoint(builtin_model()), torch.float32)
+
+    async def known():
+        return facts
+
+    _, _, after = TEXT.partition("`qzoom` object of a model")
+    (example,) = re.findall(r"```json\n(.*?)```", after, re.DOTALL)[:1]
+    assert json.loads(example) == await described(known, BrownoutBounds())
 
 
 def test_every_field_of_the_contract_is_described():
